@@ -1,0 +1,57 @@
+"""The ``teramito`` command."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from flows.commands import data, run
+from pipeline import __version__
+from pipeline.errors import RunCancelled, TeramitoError
+
+EXIT_CANCELLED = 130
+
+app = typer.Typer(
+    name="teramito",
+    help="From a teravoxel electron-microscopy volume to mitochondria instances in Neuroglancer.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for commands in (run.COMMANDS, data.COMMANDS):
+    for name, command in commands.items():
+        app.command(name)(command)
+
+
+@app.callback(invoke_without_command=True)
+def root(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
+    """From a teravoxel electron-microscopy volume to mitochondria instances in Neuroglancer."""
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run a command; every error of ours is one clear message and a non-zero exit."""
+    from pipeline.formats.ome_zarr import use_fast_codecs
+
+    use_fast_codecs()
+    try:
+        app()
+    except RunCancelled as cancelled:
+        sys.exit(_said(str(cancelled), EXIT_CANCELLED))
+    except TeramitoError as error:
+        sys.exit(_said(f"error: {error}", 1))
+    except OSError as error:
+        # The disk or the network, not the program: a full disk, a share that went away. What is finished is kept.
+        sys.exit(_said(f"error: {error}. Finished blocks are kept; the same command resumes.", 1))
+
+
+def _said(message: str, code: int) -> int:
+    typer.echo(message, err=True)
+    return code
+
+
+if __name__ == "__main__":
+    main()

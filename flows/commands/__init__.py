@@ -1,0 +1,1 @@
+"""The commands of ``teramito``, grouped by what they work on."""

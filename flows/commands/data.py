@@ -1,0 +1,126 @@
+"""demo, phantom, convert, evaluate, train: what works on volumes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.commands.options import Json, VoxelSize, shape, show, voxel_size
+from flows.commands.run import Command, NoPrefect, execute
+from pipeline.config import parse_config
+from pipeline.evaluate import evaluate
+from pipeline.job import run_job
+from pipeline.phantom import Phantom, write_phantom
+from pipeline.volume import open_volume
+
+DEMO_SHAPE = (96, 320, 320)
+DEMO_SEED = 7
+
+
+def phantom(
+    out: Annotated[Path, typer.Argument(help="Folder; gets OUT/raw and OUT/instances (OME-Zarr).")],
+    shape_: Annotated[str, typer.Option("--shape", help="Voxels, Z,Y,X.")] = "96,320,320",
+    seed: Annotated[int, typer.Option(help="Another seed, other tissue.")] = 0,
+    voxel_size_nm: VoxelSize = "10,10,10",
+) -> None:
+    """Make a synthetic EM volume with its ground truth.
+
+    Example: teramito phantom phantom1 --shape 128,512,512 --seed 3
+    """
+    size = voxel_size(voxel_size_nm)
+    assert size is not None
+    made = Phantom(shape("--shape", shape_), seed, size)
+    write_phantom(str(out.absolute()), made, progress=_counter("phantom"))
+    typer.echo(f"{out / 'raw'} and {out / 'instances'}, {shape_} voxels of {voxel_size_nm} nm")
+
+
+def convert(
+    source: Annotated[str, typer.Argument(help="Any readable volume; [z0:z1,y0:y1,x0:x1] crops.")],
+    target: Annotated[
+        str, typer.Argument(help="Path or URL: OME-Zarr, or by name precomputed://..., .tif, file.h5:dataset.")
+    ],
+    voxel_size_nm: VoxelSize = None,
+) -> None:
+    """Copy a volume into another format, block by block.
+
+    Example: teramito convert 'stack.tif[0:100,:,:]' volume.zarr --voxel-size-nm 30,8,8
+    """
+    from pipeline.convert import convert as convert_volume
+
+    made = convert_volume(open_volume(source, voxel_size(voxel_size_nm)), target, progress=_counter("convert"))
+    typer.echo(f"{made}: {made.shape} voxels, {made.dtype}")
+
+
+def evaluate_command(
+    prediction: Annotated[str, typer.Argument(help="Segmentation: zarr, TIFF, HDF5 (file.h5:dataset), precomputed.")],
+    truth: Annotated[str, typer.Argument(help="Ground truth of the same shape.")],
+    as_json: Json = False,
+) -> None:
+    """Score a segmentation against the truth: IoU and Dice of the foreground, AP-50 and AP-75 of the instances.
+
+    Example: teramito evaluate run1/precomputed/segmentation truth.tif --json
+    """
+    scores = evaluate(open_volume(prediction), open_volume(truth))
+    show(scores, as_json, _score_lines(scores))
+
+
+def train(
+    config: Annotated[Path, typer.Argument(help="Training configuration, JSON.")],
+) -> None:
+    """Train a network; the same command again resumes from the last checkpoint.
+
+    Example: teramito train pipeline/training/configs/mito-starter.json
+    """
+    from pipeline.training.train import main
+
+    main([str(config)])
+
+
+def demo(
+    output: Annotated[Path, typer.Option(help="Directory of the demo.")] = Path("demo"),
+    no_prefect: NoPrefect = False,
+) -> None:
+    """The whole way on a synthetic volume: phantom, run, scores against its truth.
+
+    Example: teramito demo --output demo
+    """
+    root = output.absolute()
+    made = Phantom(DEMO_SHAPE, DEMO_SEED)
+    if not (root / "phantom" / "done").exists():
+        write_phantom(str(root / "phantom"), made, progress=_counter("phantom"))
+        (root / "phantom" / "done").touch()
+    settings = parse_config({"input": str(root / "phantom" / "raw"), "output": str(root / "run")})
+    job, _ = run_job(settings)
+    execute(job, settings, "segment_volume", no_prefect, as_json=False)
+    scores = evaluate(
+        open_volume(str(root / "run" / "precomputed" / "segmentation")),
+        open_volume(str(root / "phantom" / "instances")),
+    )
+    typer.echo("\n".join(["against the phantom's truth:", *_score_lines(scores)]))
+
+
+def _score_lines(scores: dict[str, float]) -> list[str]:
+    return [
+        f"  {name:20} {value:.4f}" if isinstance(value, float) else f"  {name:20} {value}"
+        for name, value in scores.items()
+    ]
+
+
+def _counter(what: str) -> Callable[[int, int], None]:
+    def report(done: int, total: int) -> None:
+        if done == total or done % max(1, total // 10) == 0:
+            typer.echo(f"{what}: {done} of {total} blocks", err=True)
+
+    return report
+
+
+COMMANDS: dict[str, Command] = {
+    "demo": demo,
+    "phantom": phantom,
+    "convert": convert,
+    "evaluate": evaluate_command,
+    "train": train,
+}

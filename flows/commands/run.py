@@ -1,0 +1,199 @@
+"""plan, run, instances, status, verify: what works on a run directory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from flows.commands.options import Json, Settings, VoxelSize, config_values, show, voxel_size
+from flows.drive import run_bare
+from flows.estimate import estimate, estimate_lines
+from flows.progress import terminal_watcher
+from pipeline.config import InstancesConfig, RunConfig, parse_config, parse_settings
+from pipeline.errors import BadInput, StageFailed
+from pipeline.job import Job, instances_job, run_job
+from pipeline.run import RunDirectory, require_space
+from pipeline.verify import is_finished, status_of, verify
+
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file with any of the settings.")]
+Input = Annotated[str | None, typer.Option("--input", help="Path or URL of the volume.")]
+Output = Annotated[str | None, typer.Option("--output", help="Directory of the run; the same again resumes.")]
+Model = Annotated[str | None, typer.Option("--model", help="A shipped model, or the path of a model's .json.")]
+NoPrefect = Annotated[bool, typer.Option("--no-prefect", help="Run without a Prefect server.")]
+
+
+def plan(
+    config: ConfigFile = None,
+    input: Input = None,
+    output: Output = None,
+    model: Model = None,
+    voxel_size_nm: VoxelSize = None,
+    set_: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Show what a run would do, and refuse what cannot work. Writes nothing.
+
+    Example: teramito plan --input volume.zarr --output run1
+    """
+    settings = _run_config(config, input, output or "unnamed", model, voxel_size_nm, set_)
+    job, planned = run_job(settings)
+    facts = estimate(planned, job)
+    require_space(job.directory.root, facts["disk_bytes"])
+    show(facts, as_json, estimate_lines(facts))
+
+
+def run(
+    config: ConfigFile = None,
+    input: Input = None,
+    output: Output = None,
+    model: Model = None,
+    voxel_size_nm: VoxelSize = None,
+    set_: Settings = None,
+    no_prefect: NoPrefect = False,
+    as_json: Json = False,
+) -> None:
+    """Turn a volume into mitochondria instances. On an existing directory: resume; on a finished one: nothing.
+
+    Example: teramito run --input volume.tif --voxel-size-nm 5,5,5 --output run1
+    """
+    settings = _run_config(config, input, output, model, voxel_size_nm, set_)
+    job, planned = run_job(settings)
+    require_space(job.directory.root, estimate(planned, job, measure=False)["disk_bytes"])
+    execute(job, settings, "segment_volume", no_prefect, as_json)
+
+
+def instances(
+    semantic: Annotated[str, typer.Argument(help="Semantic probability map, uint8 or float 0..1, any format.")],
+    boundary: Annotated[str, typer.Argument(help="Boundary probability map of the same shape.")],
+    output: Annotated[str, typer.Argument(help="Directory of the result; the same again resumes.")],
+    voxel_size_nm: VoxelSize = None,
+    set_: Settings = None,
+    no_prefect: NoPrefect = False,
+    as_json: Json = False,
+) -> None:
+    """Instances from two stored probability maps, from this network or any other.
+
+    Example: teramito instances run1/arrays/semantic run1/arrays/boundary out --set instances.preset=published
+    """
+    given = {"semantic": semantic, "boundary": boundary, "output": output, "voxel_size_nm": voxel_size(voxel_size_nm)}
+    settings = parse_settings(InstancesConfig, config_values(None, given, set_))
+    execute(instances_job(settings), settings, "instances_from_maps", no_prefect, as_json)
+
+
+def status(
+    directory: Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run.")], as_json: Json = False
+) -> None:
+    """Show how far each stage is, also while the run goes on.
+
+    Example: teramito status run1
+    """
+    run_directory = _existing(directory)
+    stages = status_of(run_directory)
+    complete = is_finished(run_directory)
+    facts = {"complete": complete, "stages": [_status_row(stage) for stage in stages]}
+    lines = [
+        f"{s.stage:32} {s.done:>9} of {s.blocks:>9} blocks" + (f", {s.failed} failed" if s.failed else "")
+        for s in stages
+    ]
+    show(facts, as_json, [*lines, "complete and verified" if complete else "not complete"])
+
+
+def verify_run(
+    directory: Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run.")], as_json: Json = False
+) -> None:
+    """Count every block of every stage and read samples of the result back; exit 1 if anything is missing.
+
+    Example: teramito verify run1
+    """
+    run_directory = _existing(directory)
+    job = recorded_job(run_directory)
+    problems = verify(job.steps, run_directory)
+    facts = {"complete": not problems, "problems": problems}
+    if problems and not as_json:
+        raise StageFailed("the run is not complete:\n  " + "\n  ".join(problems))
+    show(facts, as_json, ["complete: every block of every stage is there, and the exported layers read back right"])
+    if problems:
+        raise typer.Exit(1)
+
+
+def execute(
+    job: Job, settings: RunConfig | InstancesConfig, flow_name: str, no_prefect: bool, as_json: bool
+) -> dict[str, Any] | None:
+    """Run a job, with Prefect unless told otherwise, and print where to look."""
+    for warning in job.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    if no_prefect or is_finished(job.directory):
+        report = run_bare(job, terminal_watcher())
+    else:
+        from flows.with_prefect import run_with_prefect
+
+        report = run_with_prefect(job, settings, flow_name, lambda line: typer.echo(line, err=True))
+    if report is None:
+        message = f"{job.directory.root} is finished and verified; nothing to do"
+        show({"complete": True, "nothing_to_do": True}, as_json, [message])
+        return None
+    show({**report, "directory": str(job.directory.root)}, as_json, _result_lines(job, report))
+    return report
+
+
+def recorded_job(directory: RunDirectory) -> Job:
+    """The job that made a run directory, from its ``run.json``."""
+    import json
+
+    settings = json.loads(directory.manifest.read_text())["settings"]
+    values = {key: value for key, value in settings.items() if key not in ("source", "maps", "model_sha256")}
+    values["output"] = str(directory.root)
+    if "semantic" in values:
+        return instances_job(parse_settings(InstancesConfig, values))
+    return run_job(parse_config(values))[0]
+
+
+def _run_config(
+    file: Path | None,
+    input_url: str | None,
+    output: str | None,
+    model: str | None,
+    size: str | None,
+    settings: list[str] | None,
+) -> RunConfig:
+    given = {"input": input_url, "output": output, "model": model, "voxel_size_nm": voxel_size(size)}
+    return parse_config(config_values(file, given, settings))
+
+
+def _existing(directory: Path) -> RunDirectory:
+    found = RunDirectory(directory.expanduser().absolute())
+    if not found.manifest.exists():
+        raise BadInput(
+            str(directory),
+            "this is no run directory",
+            "it holds no run.json",
+            "Give the directory that was the --output of a run.",
+        )
+    return found
+
+
+def _status_row(stage: Any) -> dict[str, Any]:
+    return {"stage": stage.stage, "blocks": stage.blocks, "done": stage.done, "failed": stage.failed}
+
+
+def _result_lines(job: Job, report: dict[str, Any]) -> list[str]:
+    directory = job.directory
+    return [
+        f"{report['instances']} instances, every block counted and sampled back",
+        f"  layers      {directory.precomputed}",
+        f"  instances   {directory.instances}",
+        f"  look at it  teramito view {directory.root}",
+    ]
+
+
+Command = Callable[..., None]
+COMMANDS: dict[str, Command] = {
+    "plan": plan,
+    "run": run,
+    "status": status,
+    "verify": verify_run,
+    "instances": instances,
+}

@@ -1,0 +1,129 @@
+"""What a run will cost, before it starts: blocks, patches, bytes, memory, disk, time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from flows.progress import duration
+from pipeline.geometry import vec3
+from pipeline.job import Job
+from pipeline.plan import Plan
+from pipeline.stages.export import ExportStage
+from workers.cluster import worker_count
+
+# Bytes on disk a voxel, measured on FIB-SEM at 5 nm: maps and labels compress well, EM does not.
+MAP_BYTES = 0.25
+LABEL_BYTES = 0.1
+RAW_EXPORT_FACTOR = 1.2  # the mips add a seventh, gzip takes a little
+ACTIVATIONS = 14  # full-resolution feature maps alive at once in the network, measured as peak memory over one map
+
+
+def estimate(plan: Plan, job: Job, measure: bool = True) -> dict[str, Any]:
+    """The cost of a run. ``measure`` loads the model and times one patch on this machine."""
+    op = plan.op
+    computed, read = _work(plan)
+    patches = len(op.lattice)
+    workers = worker_count(plan.config.cluster)
+    seconds = _seconds_a_patch(plan) if measure else None
+    stages = [stage for step in job.steps for stage in step.stages]
+    exported = sum(prod(stage.grid.extent) for stage in stages if isinstance(stage, ExportStage))
+    return {
+        "input": str(plan.source),
+        "extent": list(plan.source.shape),
+        "voxel_size_nm": list(plan.voxel_size_nm),
+        "model": plan.spec.name,
+        "scale": list(op.scale),
+        "patch": list(op.patch),
+        "overlap": list(op.overlap),
+        "block": list(plan.grid.block),
+        "chunk": list(plan.chunks),
+        "blocks": len(plan.grid),
+        "patches": patches,
+        "patches_computed": computed,
+        "bytes_in": plan.source.nbytes,
+        "bytes_read": read * np.dtype(plan.source.dtype).itemsize,
+        "bytes_out": 2 * plan.source.box.size + 16 * plan.source.box.size + exported,
+        "disk_bytes": _disk(plan),
+        "memory_bytes_a_worker": _memory(plan),
+        "workers": workers,
+        "seconds_a_patch": seconds,
+        "seconds": None if seconds is None else computed * seconds / workers + 2e-8 * plan.source.box.size,
+        "warnings": list(plan.warnings),
+    }
+
+
+def estimate_lines(facts: dict[str, Any]) -> list[str]:
+    """An estimate for people."""
+    wasted = facts["patches_computed"] / facts["patches"] - 1
+    amplified = facts["bytes_read"] / facts["bytes_in"]
+    rows = [
+        ("volume", f"{_by(facts['extent'])} voxels of {_by(facts['voxel_size_nm'])} nm, {_bytes(facts['bytes_in'])}"),
+        ("model", f"{facts['model']}, voxels averaged {_by(facts['scale'])} before it"),
+        ("blocks", f"{facts['blocks']:,} of {_by(facts['block'])}, stored chunks {_by(facts['chunk'])}"),
+        ("patches", f"{facts['patches_computed']:,} of {_by(facts['patch'])}, overlap {_by(facts['overlap'])}"),
+        ("", f"{wasted:.0%} of them computed twice at block faces; larger blocks lower this"),
+        ("read", f"{_bytes(facts['bytes_read'])}, {amplified:.1f} times the volume"),
+        ("written", f"{_bytes(facts['bytes_out'])} before compression, about {_bytes(facts['disk_bytes'])} on disk"),
+        ("memory", f"about {_bytes(facts['memory_bytes_a_worker'])} a worker, {facts['workers']} workers"),
+    ]
+    if facts["seconds"] is not None:
+        speed = f"{facts['seconds_a_patch']:.2f} s a patch, timed here just now"
+        rows.append(("time", f"about {duration(facts['seconds'])} on workers like this machine's ({speed})"))
+    return [f"{name:9} {text}" for name, text in rows] + [f"warning: {text}" for text in facts["warnings"]]
+
+
+def _work(plan: Plan) -> tuple[int, int]:
+    """Patches computed and voxels read over all blocks: products of sums per axis, so 10^6 blocks cost nothing."""
+    patches, voxels = [], []
+    for axis in range(3):
+        blocks = [plan.grid.at(vec3(i if a == axis else 0 for a in range(3))) for i in range(plan.grid.shape[axis])]
+        needed = [plan.op.needed(block.core) for block in blocks]
+        patches.append(sum(len(plan.op.lattice.starts_touching(axis, box, plan.op.weights)) for box in needed))
+        voxels.append(sum(plan.op.read_box(block.core).shape[axis] for block in blocks))
+    return prod(patches), prod(voxels)
+
+
+def _memory(plan: Plan) -> int:
+    block, patch = prod(plan.grid.block), prod(plan.op.patch)
+    coarse = block / prod(plan.op.scale)
+    network = 4 * patch * plan.op.batch * plan.spec.widths[0] * ACTIVATIONS
+    reading = prod(plan.op.read_box(plan.grid[0].core).shape) * 2
+    predicting = network + 3 * 4 * coarse + plan.config.cluster.threads_per_worker * (reading + 12 * block)
+    labelling = plan.config.cluster.threads_per_worker * 24 * block
+    return int(max(predicting, labelling)) + 400_000_000  # the libraries themselves
+
+
+def _disk(plan: Plan) -> int:
+    voxels = plan.source.box.size
+    layers: Sequence[str] = plan.config.export.layers
+    exported = sum(RAW_EXPORT_FACTOR * plan.source.nbytes / voxels if name == "raw" else MAP_BYTES for name in layers)
+    return int(voxels * (2 * MAP_BYTES + 3 * LABEL_BYTES + exported))
+
+
+def _seconds_a_patch(plan: Plan) -> float:
+    from pipeline.model.load import load_model
+    from pipeline.stages.predict import picked_device
+
+    model = load_model(plan.config.model, picked_device(plan.config.predict.device))
+    patches = np.zeros((plan.op.batch, 1, *plan.op.patch), np.float32)
+    model.predict(patches)
+    started = time.perf_counter()
+    model.predict(patches)
+    return (time.perf_counter() - started) / plan.op.batch
+
+
+def _by(values: Sequence[float]) -> str:
+    return "x".join(f"{value:g}" for value in values)
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if count < 1000 or unit == "TB":
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    raise AssertionError

@@ -1,0 +1,219 @@
+"""The configuration of a run: strict, without I/O, the same in a YAML file, on the command line and in a Prefect form.
+
+A field left out (None) is chosen from the volume by ``pipeline.plan``. Unknown keys are refused.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pipeline.errors import BadInput, raise_all
+
+S = TypeVar("S", bound=BaseModel)
+PositiveVec3 = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
+Vec3Field = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
+SizeNm = tuple[
+    Annotated[float, Field(gt=0)],
+    Annotated[float, Field(gt=0)],
+    Annotated[float, Field(gt=0)],
+]
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class BlockSettings(Settings):
+    """How the volume is cut."""
+
+    shape: PositiveVec3 | None = Field(
+        None,
+        description="Voxels of a block, z y x; any shape. Stored chunks follow it. Chosen from the volume if empty.",
+    )
+
+
+class PredictSettings(Settings):
+    """The network over the volume."""
+
+    scale: PositiveVec3 | None = Field(
+        None, description="Average this many voxels (z y x) before the network; from the voxel sizes if empty."
+    )
+    patch: PositiveVec3 | None = Field(
+        None, description="Input of the network in voxels after scaling, z y x; y and x multiples of 16."
+    )
+    overlap: Vec3Field | None = Field(None, description="Voxels two neighbouring patches share, z y x.")
+    weights: Literal["bump", "gaussian", "crop"] = Field(
+        "bump", description="How overlapping patches are blended; gaussian is the published one."
+    )
+    batch: Annotated[int, Field(ge=1)] = Field(1, description="Patches a network call; 1 is fastest on a CPU.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where there is one.")
+
+
+class InstanceSettings(Settings):
+    """From the two probability maps to instances. Fields left empty come from the preset."""
+
+    preset: Literal["default", "published"] = Field(
+        "default",
+        description="published: the reference's T1 0.9, T2 0.8, 6-connected, 1x7x7 dilation, < 128 voxels dropped.",
+    )
+    seed_above: Probability | None = Field(None, description="T1: seeds have a semantic probability above this.")
+    boundary_below: Probability | None = Field(None, description="T2: and a boundary probability below this.")
+    connectivity: Literal[6, 18, 26] | None = Field(
+        None, description="Voxels of one seed touch by faces, edges, corners."
+    )
+    grow: Literal["mask", "dilate", "none"] | None = Field(
+        None, description="mask: seeds grow through the mask; dilate: the published 1x7x7 dilation."
+    )
+    mask_above: Probability | None = Field(
+        None, description="Growth stays where the semantic probability is above this."
+    )
+    grow_nm: Annotated[float, Field(ge=0)] | None = Field(None, description="How far seeds grow through the mask, nm.")
+    minimum_voxels: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="Whole instances with fewer voxels are dropped, after growing."
+    )
+
+
+class ExportSettings(Settings):
+    """The Neuroglancer result."""
+
+    chunk: PositiveVec3 = Field((64, 64, 64), description="Chunk of the precomputed layers, z y x.")
+    layers: tuple[Literal["raw", "semantic", "boundary", "segmentation"], ...] = Field(
+        ("raw", "semantic", "boundary", "segmentation"), description="Layers to write."
+    )
+
+
+class ClusterSettings(Settings):
+    """Where blocks run."""
+
+    kind: Literal["local", "cuda", "address", "none"] = Field(
+        "local",
+        description="local: worker processes here; cuda: one a GPU; address: a running scheduler; none: threads here.",
+    )
+    workers: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Worker processes; from the cores or GPUs if empty."
+    )
+    threads_per_worker: Annotated[int, Field(ge=1)] = Field(
+        2, description="One computes while another reads or writes."
+    )
+    compute_threads: Annotated[int, Field(ge=1)] | None = Field(None, description="Threads of the network a worker.")
+    memory_limit: str | None = Field(None, description="A worker's memory, for example 8GB; Dask restarts it beyond.")
+    address: str | None = Field(None, description="Of the scheduler, for kind address, for example tcp://host:8786.")
+    dashboard: str = Field("127.0.0.1:0", description="Where the Dask dashboard listens.")
+
+    @model_validator(mode="after")
+    def _address_for_kind(self) -> ClusterSettings:
+        if (self.kind == "address") != (self.address is not None):
+            raise ValueError("cluster.address goes with cluster.kind=address, and only with it")
+        return self
+
+
+class RunConfig(Settings):
+    """Everything a run needs to know."""
+
+    input: str = Field(
+        description="Path or URL: zarr, OME-Zarr, TIFF, HDF5 (file.h5:dataset), precomputed; [z0:z1,y0:y1,x0:x1] crops."
+    )
+    output: str = Field(description="Directory of the run. The same directory again resumes.")
+    voxel_size_nm: SizeNm | None = Field(None, description="z y x; needed where the file does not state it.")
+    model: str = Field("mito-starter", description="A shipped model's name, or the path of a model's .json.")
+    block: BlockSettings = BlockSettings()
+    predict: PredictSettings = PredictSettings()
+    instances: InstanceSettings = InstanceSettings()
+    export: ExportSettings = ExportSettings()
+    cluster: ClusterSettings = ClusterSettings()
+
+
+class InstancesConfig(Settings):
+    """Instances from two stored probability maps, from this network or any other."""
+
+    semantic: str = Field(description="Semantic probability map: uint8 0..255 or float 0..1, any input format.")
+    boundary: str = Field(description="Boundary probability map of the same shape.")
+    output: str = Field(description="Directory of the result. The same directory again resumes.")
+    voxel_size_nm: SizeNm | None = Field(None, description="z y x; needed where the maps do not state it.")
+    block: BlockSettings = BlockSettings()
+    instances: InstanceSettings = InstanceSettings()
+    export: ExportSettings = ExportSettings(layers=("segmentation",))
+    cluster: ClusterSettings = ClusterSettings()
+
+
+def parse_config(values: dict[str, Any]) -> RunConfig:
+    """A run configuration from plain values.
+
+    Raises:
+        BadInput: one line for every offending key, with the nearest known key for an unknown one.
+    """
+    return parse_settings(RunConfig, values)
+
+
+def parse_settings(kind: type[S], values: dict[str, Any]) -> S:
+    """Plain values as settings of any kind; see ``parse_config``."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        problems = [_problem(kind, dict(detail)) for detail in error.errors()]
+    raise_all(problems)
+    raise AssertionError
+
+
+def with_override(values: dict[str, Any], setting: str) -> dict[str, Any]:
+    """Values with one ``key.sub=value`` of the command line put in; the value is YAML (``[32,128,96]``, ``0.5``, text).
+
+    Raises:
+        BadInput: there is no ``=``.
+    """
+    import yaml
+
+    key, separator, text = setting.partition("=")
+    if not separator or not key:
+        raise BadInput(
+            f"--set {setting}", "a setting is key.sub=value", nearest="For example --set block.shape=[64,256,256]."
+        )
+    *parents, last = key.strip().split(".")
+    changed = dict(values)
+    place = changed
+    for name in parents:
+        inner = place.get(name)
+        place[name] = dict(inner) if isinstance(inner, dict) else {}
+        place = place[name]
+    place[last] = yaml.safe_load(text)
+    return changed
+
+
+def _problem(kind: type[BaseModel], detail: dict[str, Any]) -> BadInput:
+    location = [str(part) for part in detail["loc"]]
+    key = ".".join(location) or "configuration"
+    if detail["type"] == "extra_forbidden":
+        known = _known_keys(kind, location[:-1])
+        near = get_close_matches(location[-1], known, 1)
+        hint = f"Did you mean {near[0]}?" if near else f"Known keys here: {', '.join(known)}."
+        return BadInput(key, "there is no such setting", nearest=hint)
+    if detail["type"] == "missing":
+        return BadInput(key, "it must be given", nearest=_described(kind, location))
+    return BadInput(f"{key}={detail['input']!r}", detail["msg"], nearest=_described(kind, location))
+
+
+def _known_keys(kind: type[BaseModel], parents: list[str]) -> list[str]:
+    for name in parents:
+        inner = kind.model_fields[name].annotation
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return []
+        kind = inner
+    return list(kind.model_fields)
+
+
+def _described(kind: type[BaseModel], location: list[str]) -> str:
+    for depth, name in enumerate(location):
+        found = kind.model_fields.get(name)
+        if found is None:
+            return ""
+        if isinstance(found.annotation, type) and issubclass(found.annotation, BaseModel) and depth + 1 < len(location):
+            kind = found.annotation
+            continue
+        return found.description or ""
+    return ""

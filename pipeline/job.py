@@ -1,0 +1,145 @@
+"""A job: a checked configuration with its directory and steps; a whole run, or instances from two stored maps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline import __version__
+from pipeline.config import ClusterSettings, InstancesConfig, RunConfig
+from pipeline.errors import BadInput
+from pipeline.formats import Kind
+from pipeline.formats.address import is_remote
+from pipeline.grid import BlockGrid
+from pipeline.plan import Plan, block_shape, chunk_shape, instance_plan, make_plan, required_voxel_size
+from pipeline.run import RunDirectory, Step, claim, identity, source_fingerprint
+from pipeline.stage import digest
+from pipeline.steps import Labelling, Maps, export_step, instance_steps, predict_step
+from pipeline.verify import is_finished
+from pipeline.volume import Volume, open_volume
+
+
+@dataclass(frozen=True)
+class Job:
+    """What there is to do and where; ``manifest`` becomes ``run.json``, ``facts`` go into the report."""
+
+    directory: RunDirectory
+    steps: tuple[Step, ...]
+    cluster: ClusterSettings
+    manifest: Mapping[str, Any]
+    facts: Mapping[str, Any]
+    warnings: tuple[str, ...] = ()
+
+    @contextmanager
+    def opened(self) -> Iterator[bool]:
+        """Hold the directory; yields True when the job was finished before and there is nothing to do.
+
+        Raises:
+            RunConflict: another process works there, or the directory holds another configuration.
+        """
+        with self.directory.locked():
+            claim(self.directory, self.manifest)
+            yield is_finished(self.directory)
+
+
+def run_job(config: RunConfig) -> tuple[Job, Plan]:
+    """The whole way: predict, instances, export.
+
+    Raises:
+        BadInput: the configuration cannot work on this volume.
+    """
+    directory = _directory(config.output)
+    plan = make_plan(config)
+    predict, maps = predict_step(plan, directory)
+    labelling = Labelling(directory, plan.grid, plan.chunks, plan.instances)
+    instances, segmentation, final = instance_steps(labelling, maps)
+    layers: dict[str, tuple[Kind, Volume, str]] = {
+        "raw": ("image", plan.source, source_fingerprint(plan.source)),
+        "semantic": ("image", maps.semantic, maps.fingerprint),
+        "boundary": ("image", maps.boundary, maps.fingerprint),
+        "segmentation": ("segmentation", segmentation, final),
+    }
+    chosen: dict[str, tuple[Kind, Volume, str]] = {name: layers[name] for name in config.export.layers}
+    steps = (predict, *instances, export_step(directory, chosen, config.export.chunk))
+    facts = {
+        "input": config.input,
+        "model": plan.spec.name,
+        "extent": list(plan.source.shape),
+        "voxel_size_nm": list(plan.voxel_size_nm),
+        "block": list(plan.grid.block),
+        "warnings": list(plan.warnings),
+    }
+    settings = {**_settings(config), "source": identity(plan.source), "model_sha256": plan.spec.sha256}
+    return Job(directory, steps, config.cluster, _manifest(settings, facts), facts, plan.warnings), plan
+
+
+def instances_job(config: InstancesConfig) -> Job:
+    """Instances from two maps: label, stitch, grow, relabel, export of the segmentation.
+
+    Raises:
+        BadInput: the maps differ in shape, are no probability maps, or have no voxel size.
+    """
+    directory = _directory(config.output)
+    semantic, boundary = (open_volume(url, config.voxel_size_nm) for url in (config.semantic, config.boundary))
+    _require_maps(config, semantic, boundary)
+    size = required_voxel_size(semantic, config.semantic)
+    grid = BlockGrid(semantic.shape, block_shape(config.block.shape, semantic.shape))
+    fingerprint = digest({"semantic": source_fingerprint(semantic), "boundary": source_fingerprint(boundary)})
+    settings = instance_plan(config.instances, size, None)
+    labelling = Labelling(directory, grid, chunk_shape(grid.block), settings)
+    steps, segmentation, final = instance_steps(labelling, Maps(semantic, boundary, fingerprint))
+    layer: dict[str, tuple[Kind, Volume, str]] = {"segmentation": ("segmentation", segmentation, final)}
+    facts = {
+        "semantic": config.semantic,
+        "boundary": config.boundary,
+        "extent": list(semantic.shape),
+        "voxel_size_nm": list(size),
+        "block": list(grid.block),
+    }
+    decided = {**_settings(config), "maps": [identity(semantic), identity(boundary)]}
+    whole = (*steps, export_step(directory, layer, config.export.chunk))
+    return Job(directory, whole, config.cluster, _manifest(decided, facts), facts)
+
+
+def _directory(output: str) -> RunDirectory:
+    if is_remote(output):
+        raise BadInput(
+            f"output {output}",
+            "a run directory is a local or network-mounted path",
+            "its ledgers are append-only files and its lock is a file lock",
+            "Run into a directory and copy RUN/precomputed to the bucket afterwards: teramito convert.",
+        )
+    return RunDirectory(Path(output).expanduser().absolute())
+
+
+def _settings(config: RunConfig | InstancesConfig) -> dict[str, Any]:
+    # Where blocks run does not change what comes out: a run may resume on another cluster.
+    return config.model_dump(mode="json", exclude={"output", "cluster"})
+
+
+def _manifest(settings: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {"teramito": __version__, "settings": json.loads(json.dumps(settings)), **facts}
+
+
+def _require_maps(config: InstancesConfig, semantic: Volume, boundary: Volume) -> None:
+    if semantic.shape != boundary.shape:
+        raise BadInput(
+            f"{config.semantic} of {semantic.shape} and {config.boundary} of {boundary.shape}",
+            "the two maps must have the same shape",
+            "they are compared voxel by voxel",
+            "Crop one of them: PATH[z0:z1,y0:y1,x0:x1].",
+        )
+    for address, volume in ((config.semantic, semantic), (config.boundary, boundary)):
+        dtype = np.dtype(volume.dtype)
+        if dtype != np.uint8 and dtype.kind != "f":
+            raise BadInput(
+                f"{address} of dtype {volume.dtype}",
+                "a probability map is uint8 (0..255) or float (0..1)",
+                "the scale of any other dtype is a guess",
+            )

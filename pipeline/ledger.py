@@ -1,0 +1,142 @@
+"""The ledger of a stage: an append-only text file of finished blocks, written by the driver alone.
+
+First line: JSON with the stage, its fingerprint and the number of blocks. Then a line a block,
+``number count read_ms op_ms write_ms`` for a finished one and ``number ! reason`` for a failed one. An array is always
+stored before its line. Each line is flushed when written (17 us), and fsync'ed once a second. A line torn by a crash is
+dropped when the ledger is opened again; its block is then computed again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.errors import RunConflict
+from pipeline.stage import BlockResult
+
+FSYNC_SECONDS = 1.0
+
+
+class Ledger:
+    """Which blocks of one stage are done. Use as a context manager; one driver at a time.
+
+    Args:
+        path: the file; made with its folder when missing.
+        stage: name of the stage, for messages.
+        fingerprint: of the stage; an existing ledger of another fingerprint is refused.
+        size: number of blocks of the stage's grid.
+
+    Raises:
+        RunConflict: the file belongs to another fingerprint or grid.
+    """
+
+    def __init__(self, path: Path, stage: str, fingerprint: str, size: int) -> None:
+        self.path, self.stage, self.fingerprint, self.size = path, stage, fingerprint, size
+        self.done: npt.NDArray[np.bool_] = np.zeros(size, bool)
+        self.counts: npt.NDArray[np.int64] = np.zeros(size, np.int64)
+        self.seconds: npt.NDArray[np.float64] = np.zeros(3)  # read, op, write; summed over blocks
+        self.failures: dict[int, str] = {}
+        self._synced = time.monotonic()
+        self._replay()
+        self._file = path.open("ab")
+
+    def append(self, result: BlockResult) -> None:
+        """Record a finished or failed block; the line has left this process when the call returns."""
+        # A file name that is no UTF-8 can stand in an error.
+        self._file.write(_line(result).encode(errors="backslashreplace"))
+        self._file.flush()
+        self._note(result)
+        if time.monotonic() - self._synced > FSYNC_SECONDS:
+            self.sync()
+
+    def pending(self) -> Iterator[int]:
+        """Numbers of the blocks that are not done, in order, without a list of them."""
+        return (number for number in range(self.size) if not self.done[number])
+
+    @property
+    def done_count(self) -> int:
+        """How many blocks are done."""
+        return int(np.count_nonzero(self.done))
+
+    @property
+    def is_complete(self) -> bool:
+        """True when every block is done."""
+        return bool(self.done.all())
+
+    def sync(self) -> None:
+        """Force what was appended to the disk."""
+        os.fsync(self._file.fileno())
+        self._synced = time.monotonic()
+
+    def close(self) -> None:
+        """Sync and close; the ledger can be opened again."""
+        if not self._file.closed:
+            self.sync()
+            self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _replay(self) -> None:
+        header = {"stage": self.stage, "fingerprint": self.fingerprint, "blocks": self.size}
+        if not self.path.exists() or b"\n" not in (text := self.path.read_bytes()):
+            self._start(header)
+            return
+        whole = text[: text.rindex(b"\n") + 1]
+        if len(whole) < len(text):
+            os.truncate(self.path, len(whole))
+        first, *lines = whole.decode().removesuffix("\n").split("\n")
+        self._require_same(json.loads(first), header)
+        for line in lines:
+            self._note(parse_line(line))
+
+    def _start(self, header: dict[str, Any]) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_text(json.dumps(header) + "\n")
+
+    def _require_same(self, found: dict[str, Any], expected: dict[str, Any]) -> None:
+        if found != expected:
+            names = [key for key in expected if found.get(key) != expected[key]]
+            raise RunConflict(
+                f"{self.path}: this ledger belongs to another {' and '.join(names)} of stage {self.stage} "
+                f"({found} instead of {expected}). Use a new output directory for a changed configuration."
+            )
+
+    def _note(self, result: BlockResult) -> None:
+        if result.error is not None:
+            if not self.done[result.number]:
+                self.failures[result.number] = result.error
+            return
+        self.done[result.number] = True
+        self.counts[result.number] = result.count
+        self.seconds += (result.read_s, result.op_s, result.write_s)
+        self.failures.pop(result.number, None)
+
+
+def _line(result: BlockResult) -> str:
+    if result.error is not None:
+        return f"{result.number} ! {' '.join(result.error.split())}\n"
+    times = " ".join(f"{seconds * 1000:.0f}" for seconds in (result.read_s, result.op_s, result.write_s))
+    return f"{result.number} {result.count} {times}\n"
+
+
+def parse_line(line: str) -> BlockResult:
+    """One line of a ledger as a result."""
+    number, count, rest = line.split(" ", 2)
+    if count == "!":
+        return BlockResult(int(number), error=rest)
+    read, op, write = (float(part) / 1000 for part in rest.split())
+    return BlockResult(int(number), int(count), read, op, write)

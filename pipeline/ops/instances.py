@@ -1,0 +1,61 @@
+"""The instance table: one row for each final instance, in physical units."""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipeline.geometry import FloatVec3, Vec3
+from pipeline.ops.fragments import Rows
+
+AXES = ("z", "y", "x")
+NM3_PER_UM3 = 1e9
+
+
+def instance_table(
+    rows: Rows, extent: Vec3, voxel_size_nm: FloatVec3, offset_nm: FloatVec3, has_semantic: bool = True
+) -> pa.Table:
+    """Sizes, places and confidence of instances.
+
+    Voxel i spans ``i * size + offset`` to ``(i + 1) * size + offset``; its centre is at ``i + 0.5``.
+
+    Args:
+        rows: ``FRAGMENT`` rows of whole instances; row i is instance i + 1.
+        extent: shape of the volume in voxels, z, y, x.
+        voxel_size_nm: z, y, x.
+        offset_nm: position of voxel (0, 0, 0), z, y, x.
+        has_semantic: whether the rows hold probabilities; without, ``mean_semantic_probability`` is null.
+
+    Returns:
+        Columns ``id`` and ``voxels`` (uint64), ``volume_um3``, ``z0_nm y0_nm x0_nm z1_nm y1_nm x1_nm`` (bounding box),
+        ``centroid_z_nm centroid_y_nm centroid_x_nm``, ``mean_semantic_probability`` (0..1) (all float64) and
+        ``touches_border`` (bool: the bounding box reaches the volume's first or last voxel on some axis).
+    """
+    size, offset = np.array(voxel_size_nm, np.float64), np.array(offset_nm, np.float64)
+    voxels = rows["voxels"].astype(np.float64)
+    centroid = (rows["coordinate_sum"] / voxels[:, None] + 0.5) * size + offset
+    columns = {
+        "id": np.arange(1, len(rows) + 1, dtype=np.uint64),
+        "voxels": rows["voxels"],
+        "volume_um3": voxels * (prod(voxel_size_nm) / NM3_PER_UM3),
+        **_by_axis("{}0_nm", rows["start"] * size + offset),
+        **_by_axis("{}1_nm", rows["stop"] * size + offset),
+        **_by_axis("centroid_{}_nm", centroid),
+        "mean_semantic_probability": rows["probability_sum"] / voxels / 255.0,
+        "touches_border": ((rows["start"] <= 0) | (rows["stop"] >= np.array(extent))).any(axis=1),
+    }
+    table = pa.table({name: np.ascontiguousarray(column) for name, column in columns.items()})
+    return table if has_semantic else _without(table, "mean_semantic_probability")
+
+
+def _by_axis(name: str, values: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    return {name.format(axis): values[:, number] for number, axis in enumerate(AXES)}
+
+
+def _without(table: pa.Table, name: str) -> pa.Table:
+    """The table with a column of nulls in place of this one."""
+    column = table.schema.get_field_index(name)
+    return table.set_column(column, name, pa.nulls(len(table), table.schema.field(column).type))

@@ -1,0 +1,90 @@
+"""Seeds and their block-local labels: the first step from probability maps to instances."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import cc3d
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import BadInput
+
+Connectivity = Literal[6, 18, 26]
+
+
+def to_uint8(probability: NDArray[Any]) -> NDArray[np.uint8]:
+    """Quantise probabilities 0..1 of any float dtype and shape to 0..255 by ``floor(255 p + 0.5)``.
+
+    A uint8 map is taken as already quantised and returned as it is.
+
+    Raises:
+        BadInput: a value is NaN or outside 0..1, or the dtype is neither float nor uint8.
+    """
+    if probability.dtype == np.uint8:
+        return probability
+    if not np.issubdtype(probability.dtype, np.floating):
+        raise BadInput(
+            f"a probability map of dtype {probability.dtype}",
+            "must be uint8 (0..255) or floating point (0..1)",
+            "the scale of any other dtype is a guess",
+        )
+    # min and max carry a NaN along, and a comparison with NaN is false: one test holds for both faults.
+    if probability.size and not (probability.min() >= 0 and probability.max() <= 1):
+        raise BadInput(
+            f"a probability map with values {probability.min():g}..{probability.max():g}",
+            "must lie in 0..1 without NaN",
+            "it is stored as 255 levels",
+            "Divide by its maximum, or give a uint8 map.",
+        )
+    return np.floor(probability * 255.0 + 0.5).astype(np.uint8)
+
+
+def seeds(
+    semantic: NDArray[Any], boundary: NDArray[Any], semantic_above: int, boundary_below: int
+) -> NDArray[np.bool_]:
+    """Voxels surely inside a mitochondrion: ``semantic > semantic_above`` and ``boundary < boundary_below``.
+
+    Args:
+        semantic: probability of being mitochondrion, z, y, x; uint8, or float in 0..1 (see ``to_uint8``).
+        boundary: probability of being an instance's boundary, same shape.
+        semantic_above: exclusive lower threshold on the 0..255 scale. Published: ``int(255 * .9)`` = 229.
+        boundary_below: exclusive upper threshold on the 0..255 scale. Published: ``int(255 * .8)`` = 204.
+
+    Source: post-processing of the Res-UNet-R/H entry to MitoEM 2021 (Li et al., 2021), as coded there.
+    """
+    inside = to_uint8(semantic) > semantic_above
+    inside &= to_uint8(boundary) < boundary_below
+    return inside
+
+
+def label(seeds: NDArray[Any], connectivity: Connectivity) -> tuple[NDArray[np.uint32], int]:
+    """Connected components of the nonzero voxels of one block.
+
+    Args:
+        seeds: bool or uint8, z, y, x.
+        connectivity: 6 (faces), 18 (and edges) or 26 (and corners).
+
+    Returns:
+        uint32 labels 1..n, C order, numbered by their first voxel in z, y, x order, and n.
+    """
+    if not seeds.any():
+        return np.zeros(seeds.shape, np.uint32), 0
+    # cc3d numbers in memory order, so only an array in C order gets its labels in z, y, x order.
+    padded = np.ascontiguousarray(_with_room(seeds, connectivity))
+    labels, count = cc3d.connected_components(
+        padded, connectivity=connectivity, return_N=True, binary_image=True, out_dtype=np.uint32
+    )
+    z, y, x = seeds.shape
+    return np.ascontiguousarray(labels[:z, :y, :x], dtype=np.uint32), int(count)
+
+
+def _with_room(seeds: NDArray[Any], connectivity: Connectivity) -> NDArray[Any]:
+    """The seeds, for 26-connectivity with odd lengths made even by a plane of zeros.
+
+    cc3d 4.1.1 makes room for voxels / 8 + 1 labels under 26-connectivity. Single voxels two apart need more than that
+    where a length is odd, as in a block one section thick, and it stops with "maximum length exception".
+    """
+    if connectivity == 26 and any(length % 2 for length in seeds.shape):
+        return np.pad(seeds, [(0, length % 2) for length in seeds.shape])
+    return seeds

@@ -1,0 +1,81 @@
+"""Integer rescaling around the network: block mean before it, linear interpolation of the probabilities after it.
+
+Both are anchored at the volume's first voxel and use plain numpy float32 arithmetic, voxel by voxel in one fixed order,
+so that a voxel's value never depends on the box it was computed in.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.geometry import Box, Vec3, vec3
+
+Float32 = npt.NDArray[np.float32]
+
+
+def coarse_extent(extent: Vec3, scale: Vec3) -> Vec3:
+    """The extent in coarse voxels; a partial last one counts."""
+    return vec3(-(-e // s) for e, s in zip(extent, scale, strict=True))
+
+
+def coarse_box(box: Box, scale: Vec3) -> Box:
+    """The coarse voxels that hold ``box``."""
+    start = vec3(a // s for a, s in zip(box.start, scale, strict=True))
+    return Box(start, vec3(-(-b // s) for b, s in zip(box.stop, scale, strict=True)))
+
+
+def fine_box(box: Box, scale: Vec3, extent: Vec3) -> Box:
+    """The voxels of a coarse box, clipped to the volume's extent."""
+    start = vec3(a * s for a, s in zip(box.start, scale, strict=True))
+    stop = vec3(b * s for b, s in zip(box.stop, scale, strict=True))
+    return Box(start, stop).clipped(Box.of_shape(extent))
+
+
+def block_mean(array: npt.NDArray[Any], scale: Vec3) -> Float32:
+    """Mean of blocks of ``scale`` voxels, float32; a ragged end repeats its last voxel. Integer input sums exactly."""
+    if scale == (1, 1, 1):
+        return array.astype(np.float32)
+    short = [(0, -n % s) for n, s in zip(array.shape, scale, strict=True)]
+    if any(after for _, after in short):
+        array = np.pad(array, short, mode="edge")
+    total: npt.NDArray[Any] = array.astype(np.float64 if array.dtype.kind == "f" else np.uint32)
+    for axis, step in enumerate(scale):
+        every = (slice(None),) * axis
+        total = sum(
+            (total[(*every, slice(k, None, step))] for k in range(1, step)), total[(*every, slice(0, None, step))]
+        )
+    return np.asarray(total / float(prod(scale)), np.float32)
+
+
+def interpolate(coarse: Float32, held: Box, fine: Box, scale: Vec3) -> Float32:
+    """Linear interpolation (voxel centres, border repeated) of coarse values at the voxels of a fine box.
+
+    Args:
+        coarse: float32 values of the coarse box ``held``; it must hold one coarse voxel more than ``fine`` needs on
+            each side, except at the volume's border, where the last value is repeated.
+        held: coarse box.
+        fine: box in fine voxels to be filled.
+        scale: fine voxels a coarse one, z y x.
+    """
+    for axis in range(3):
+        coarse = _interpolate_axis(coarse, axis, held.start[axis], fine.start[axis], fine.stop[axis], scale[axis])
+    return coarse
+
+
+def _interpolate_axis(values: Float32, axis: int, held: int, start: int, stop: int, scale: int) -> Float32:
+    positions = np.arange(start, stop)
+    if scale == 1:
+        return np.take(values, positions - held, axis)
+    # Twice the coarse coordinate times scale is an integer: fractions are the same wherever they are computed.
+    doubled = 2 * positions + 1 - scale
+    low = doubled // (2 * scale)
+    fraction = ((doubled - low * 2 * scale) / (2 * scale)).astype(np.float32)
+    shape = [-1 if a == axis else 1 for a in range(3)]
+    last = values.shape[axis] - 1
+    below = np.take(values, np.clip(low - held, 0, last), axis)
+    above = np.take(values, np.clip(low + 1 - held, 0, last), axis)
+    return below + (above - below) * fraction.reshape(shape)

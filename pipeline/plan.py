@@ -1,0 +1,254 @@
+"""A configuration held against the real stores: everything chosen, everything checked, nothing written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import cast
+
+from pipeline.config import InstanceSettings, RunConfig
+from pipeline.errors import BadInput, raise_all
+from pipeline.geometry import FloatVec3, Vec3, vec3
+from pipeline.grid import BlockGrid
+from pipeline.model.normalisation import Statistics
+from pipeline.model.spec import ModelSpec, load_spec
+from pipeline.ops.label import Connectivity
+from pipeline.ops.predict import PredictOp
+from pipeline.ops.resample import coarse_extent
+from pipeline.statistics import GreyScale, require_grey, sample_grey
+from pipeline.volume import Volume, open_volume
+
+# Voxels of a default block. Large blocks waste fewer patches at their faces; a worker holds about 20 bytes a voxel.
+DEFAULT_BLOCK = (128, 512, 512)
+LARGEST_BLOCK_VOXELS = 2**31  # labels of a block are uint32, and cc3d holds 4 bytes a voxel beside them
+CHUNK_LIMIT = 128
+PATCH_MULTIPLE = 16  # four halvings in y and x
+VOXEL_SIZE_RATIO = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class InstancePlan:
+    """The instance settings as the ops take them: thresholds as uint8 levels, distances as voxels z y x."""
+
+    seed_above: int
+    boundary_below: int
+    connectivity: Connectivity
+    grow: str
+    mask_above: int
+    radius: Vec3
+    minimum_voxels: int
+    minimum_seed_voxels: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that a run needs, resolved. ``warnings`` are for the user; none of them stops the run."""
+
+    config: RunConfig
+    source: Volume
+    spec: ModelSpec
+    op: PredictOp
+    grey: GreyScale
+    statistics: Statistics
+    grid: BlockGrid
+    chunks: Vec3
+    instances: InstancePlan
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def voxel_size_nm(self) -> FloatVec3:
+        """z, y, x."""
+        return required_voxel_size(self.source, self.config.input)
+
+
+def make_plan(config: RunConfig) -> Plan:
+    """Check a configuration against the volume and the model, and choose what it leaves open.
+
+    Raises:
+        BadInput: one line for everything that cannot work.
+    """
+    spec = load_spec(config.model)
+    source = open_volume(config.input, config.voxel_size_nm)
+    require_grey(source, config.input)
+    size = required_voxel_size(source, config.input)
+    op = _predict_op(config, source, spec, size)
+    grid = BlockGrid(source.shape, block_shape(config.block.shape, source.shape))
+    grey, histogram = sample_grey(source)
+    return Plan(
+        config=config,
+        source=source,
+        spec=spec,
+        op=op,
+        grey=grey,
+        statistics=spec.normalisation.statistics(histogram),
+        grid=grid,
+        chunks=chunk_shape(grid.block),
+        instances=instance_plan(config.instances, size, spec),
+        warnings=tuple(_warnings(op.scale, size, spec)),
+    )
+
+
+def required_voxel_size(volume: Volume, address: str) -> FloatVec3:
+    """The voxel size of a volume, or a BadInput that says how to give it."""
+    if volume.voxel_size_nm is None:
+        raise BadInput(
+            address,
+            "the voxel size must be known",
+            "this file does not state one, and the model and every measurement need it",
+            "Give it in nanometres, z y x: --voxel-size-nm 30,8,8.",
+        )
+    return volume.voxel_size_nm
+
+
+def chunk_shape(block: Vec3) -> Vec3:
+    """Chunks that divide the blocks: per axis the largest divisor of at most 128, or the whole block."""
+    return vec3(_chunk_length(length) for length in block)
+
+
+def default_block(extent: Vec3) -> Vec3:
+    """Up to 128x512x512 voxels; a smaller extent rounded up to a multiple of 32."""
+    return vec3(min(d, -(-e // 32) * 32) for d, e in zip(DEFAULT_BLOCK, extent, strict=True))
+
+
+def instance_plan(settings: InstanceSettings, voxel_size_nm: FloatVec3, spec: ModelSpec | None) -> InstancePlan:
+    """Resolve the preset and convert probabilities to uint8 levels and nanometres to voxels.
+
+    Published: T1 0.9 and T2 0.8 on truncated uint8 maps, 6-connected, isolated voxels dropped, dilated by 1x7x7, then
+    < 128 voxels dropped (reference: post-processing of the MitoEM2021 challenge code). Default: the model's thresholds.
+    """
+    base = PUBLISHED if settings.preset == "published" else _default_instances(spec)
+    chosen = {name: getattr(settings, name) for name in base if getattr(settings, name) is not None}
+    values = {**base, **chosen}
+    kind = str(values["grow"])
+    reach = float(values["grow_nm"])
+    radius = vec3(int(reach / size + 1e-6) for size in voxel_size_nm) if kind == "mask" else (0, 0, 0)
+    return InstancePlan(
+        seed_above=int(255 * float(values["seed_above"])),
+        boundary_below=int(255 * float(values["boundary_below"])),
+        connectivity=cast(Connectivity, values["connectivity"]),
+        grow="none" if kind == "mask" and not any(radius) else kind,
+        mask_above=int(255 * float(values["mask_above"])),
+        radius=radius,
+        minimum_voxels=int(values["minimum_voxels"]),
+        minimum_seed_voxels=2 if settings.preset == "published" else 1,
+    )
+
+
+PUBLISHED: dict[str, float | int | str] = {
+    "seed_above": 0.9,
+    "boundary_below": 0.8,
+    "connectivity": 6,
+    "grow": "dilate",
+    "mask_above": 0.9,
+    "grow_nm": 0.0,
+    "minimum_voxels": 128,
+}
+
+
+def _default_instances(spec: ModelSpec | None) -> dict[str, float | int | str]:
+    thresholds = spec.thresholds if spec is not None else None
+    return {
+        "seed_above": thresholds.seed_semantic if thresholds else 0.9,
+        "boundary_below": thresholds.seed_boundary if thresholds else 0.8,
+        "connectivity": 6,
+        "grow": "mask",
+        "mask_above": thresholds.semantic if thresholds else 0.5,
+        "grow_nm": 60.0,
+        "minimum_voxels": 128,
+    }
+
+
+def _predict_op(config: RunConfig, source: Volume, spec: ModelSpec, size: FloatVec3) -> PredictOp:
+    scale = config.predict.scale or _scale(size, spec.voxel_size_nm)
+    extent = coarse_extent(source.shape, scale)
+    patch = config.predict.patch or _default_patch(spec.patch, extent, config.input)
+    overlap = config.predict.overlap
+    if overlap is None:
+        overlap = vec3(min(o, p // 2) for o, p in zip(spec.overlap, patch, strict=True))
+    # One patch spans the axis: there is nothing to overlap with, and a smaller stride would only compute it twice.
+    overlap = vec3(o if p < e else 0 for o, p, e in zip(overlap, patch, extent, strict=True))
+    raise_all(_patch_problems(patch, overlap, extent))
+    return PredictOp(source.shape, scale, patch, overlap, config.predict.weights, config.predict.batch)
+
+
+def _scale(size: FloatVec3, model: FloatVec3) -> Vec3:
+    return vec3(max(1, round(m / s)) for m, s in zip(model, size, strict=True))
+
+
+def _default_patch(patch: Vec3, extent: Vec3, address: str) -> Vec3:
+    y, x = (min(p, e // PATCH_MULTIPLE * PATCH_MULTIPLE) for p, e in zip(patch[1:], extent[1:], strict=True))
+    if min(y, x) == 0:
+        raise BadInput(
+            f"{address} of {extent[0]}x{extent[1]}x{extent[2]} voxels at the model's resolution",
+            f"a volume must be at least one patch, and a patch at least {PATCH_MULTIPLE} voxels in y and x",
+            "the network halves it four times",
+            "Give a larger volume, or predict at its own resolution: --set predict.scale=[1,1,1].",
+        )
+    return min(patch[0], extent[0]), y, x
+
+
+def _patch_problems(patch: Vec3, overlap: Vec3, extent: Vec3) -> list[BadInput]:
+    problems = []
+    legal = vec3((min(patch[0], extent[0]), *(_legal_side(p, e) for p, e in zip(patch[1:], extent[1:], strict=True))))
+    if legal != patch:
+        problems.append(
+            BadInput(
+                f"predict.patch={list(patch)}",
+                f"a patch must fit into the volume {list(extent)} (at the model's resolution), y and x multiples of 16",
+                "the network halves y and x four times",
+                f"The nearest legal patch is {list(legal)}.",
+            )
+        )
+    if any(o >= p for o, p in zip(overlap, patch, strict=True)):
+        nearest = [min(o, p - 1) for o, p in zip(overlap, patch, strict=True)]
+        problems.append(
+            BadInput(
+                f"predict.overlap={list(overlap)}",
+                f"patches of {list(patch)} must overlap by less than their size",
+                "they would never advance",
+                f"The largest legal overlap is {nearest}.",
+            )
+        )
+    return problems
+
+
+def _legal_side(side: int, extent: int) -> int:
+    nearest = max(PATCH_MULTIPLE, round(side / PATCH_MULTIPLE) * PATCH_MULTIPLE)
+    return min(nearest, extent // PATCH_MULTIPLE * PATCH_MULTIPLE)
+
+
+def block_shape(given: Vec3 | None, extent: Vec3) -> Vec3:
+    """The block the user gave, or the default for this extent; refused when its labels would not fit."""
+    block = given or default_block(extent)
+    if prod(block) > LARGEST_BLOCK_VOXELS:
+        raise BadInput(
+            f"block.shape={list(block)}",
+            f"a block holds at most 2^31 voxels, this one {prod(block):,}",
+            "the fragments of a block are counted in 32 bits",
+            f"For example {list(default_block(extent))}.",
+        )
+    return block
+
+
+def _chunk_length(length: int) -> int:
+    if length <= CHUNK_LIMIT:
+        return length
+    divisors = [n for n in range(CHUNK_LIMIT, 0, -1) if length % n == 0]
+    # A prime of more than 128 has no useful divisor: the whole block becomes the chunk.
+    return divisors[0] if divisors[0] >= 16 else length
+
+
+def _warnings(scale: Vec3, size: FloatVec3, spec: ModelSpec) -> list[str]:
+    used = [s * v for s, v in zip(scale, size, strict=True)]
+    # z is left out: the models are trained on isotropic and anisotropic sections alike.
+    ratios = [u / m for u, m in zip(used[1:], spec.voxel_size_nm[1:], strict=True)]
+    if all(1 / VOXEL_SIZE_RATIO <= ratio <= VOXEL_SIZE_RATIO for ratio in ratios):
+        return []
+    best = _scale(size, spec.voxel_size_nm)
+    shown = "x".join(f"{u:g}" for u in used)
+    wanted = "x".join(f"{m:g}" for m in spec.voxel_size_nm)
+    mip = max(0, round(best[1]).bit_length() - 1)
+    return [
+        f"the network sees voxels of {shown} nm, {spec.name} was trained at {wanted} nm, more than 1.5 times "
+        f"different: expect worse results. Nearest: mip {mip} of this volume (predict.scale={list(best)})."
+    ]

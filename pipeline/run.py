@@ -1,0 +1,215 @@
+"""A run: a directory with the resolved configuration, arrays, tables, ledgers and the result.
+
+``run.json`` (configuration and what was planned), ``arrays/`` (OME-Zarr, any viewer opens them), ``tables/`` and
+``ledgers/`` (bookkeeping), ``precomputed/`` (the result for Neuroglancer), ``instances.parquet``, ``report.json``
+(written by verification alone: a run without it is not complete).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import BadInput, RunConflict
+from pipeline.executor import Executor, Progress, run_stage
+from pipeline.formats import ome_zarr
+from pipeline.formats.address import is_remote
+from pipeline.geometry import Vec3
+from pipeline.grid import BlockGrid
+from pipeline.ledger import Ledger
+from pipeline.lock import run_lock
+from pipeline.stage import Stage, digest
+from pipeline.tables import BlockTables, write_whole
+from pipeline.volume import Volume
+
+
+@dataclass(frozen=True, slots=True)
+class RunDirectory:
+    """The paths of a run."""
+
+    root: Path
+
+    @property
+    def manifest(self) -> Path:
+        """The resolved configuration."""
+        return self.root / "run.json"
+
+    @property
+    def report(self) -> Path:
+        """Written last, by verification."""
+        return self.root / "report.json"
+
+    @property
+    def instances(self) -> Path:
+        """The instance table."""
+        return self.root / "instances.parquet"
+
+    @property
+    def precomputed(self) -> Path:
+        """The Neuroglancer layers."""
+        return self.root / "precomputed"
+
+    def array(self, name: str) -> str:
+        """Address of an intermediate array."""
+        return str(self.root / "arrays" / name)
+
+    def ledger(self, stage: str) -> Path:
+        """The ledger of a stage."""
+        return self.root / "ledgers" / f"{stage}.ledger"
+
+    def block_tables(self, name: str) -> BlockTables:
+        """Per-block tables."""
+        return BlockTables(self.root / "tables" / name)
+
+    def table(self, name: str, fingerprint: str) -> Path:
+        """A global table, named by what it was made for."""
+        return self.root / "tables" / f"{name}-{fingerprint}.npy"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """The right to work in this directory."""
+        with run_lock(self.root):
+            yield
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a person sees as one stage: block stages in order, then a global function that writes one table.
+
+    ``finish`` must be quick to call again once its table is there.
+    """
+
+    name: str
+    stages: tuple[Stage, ...]
+    prepare: Callable[[], None] = lambda: None
+    finish: Callable[[], None] = lambda: None
+
+
+def run_step(directory: RunDirectory, step: Step, executor: Executor, progress: StepProgress | None = None) -> None:
+    """Run what is missing of a step; calling it again resumes.
+
+    Raises:
+        StageFailed: blocks failed; all others are kept.
+        RunCancelled: ``progress`` asked to stop.
+    """
+    step.prepare()
+    for stage in step.stages:
+        with open_ledger(directory, stage) as ledger:
+            report = None if progress is None else progress(step.name, stage)
+            run_stage(stage, ledger, executor, report)
+    step.finish()
+
+
+StepProgress = Callable[[str, Stage], Progress]
+
+
+def open_ledger(directory: RunDirectory, stage: Stage) -> Ledger:
+    """The ledger of a stage, bound to its fingerprint."""
+    return Ledger(directory.ledger(stage.name), stage.name, stage.fingerprint, len(stage.grid))
+
+
+def counts_of(directory: RunDirectory, stage: Stage) -> Any:
+    """The counts in a finished stage's ledger, int64, one a block."""
+    with open_ledger(directory, stage) as ledger:
+        return ledger.counts
+
+
+def stored_volume(url: str, grid: BlockGrid, dtype: str, like: Volume, chunks: Vec3) -> Volume:
+    """The address of an intermediate array over ``grid``, with the voxel size and offset of ``like``."""
+    return Volume(url, "", "zarr", grid.extent, dtype, chunks, like.voxel_size_nm, like.offset_nm)
+
+
+def create_if_missing(volume: Volume, grid: BlockGrid) -> None:
+    """Create an intermediate array unless it is there whole; its metadata are written last by the library."""
+    if not (Path(volume.url) / "0" / "zarr.json").exists():
+        ome_zarr.create(
+            volume.url,
+            grid.extent,
+            grid.padded_extent,
+            volume.chunks,
+            volume.dtype,
+            volume.voxel_size_nm,
+            volume.offset_nm,
+        )
+
+
+def claim(directory: RunDirectory, manifest: Mapping[str, Any]) -> bool:
+    """Make a new run directory or recognise the same run in an existing one; True when it was there already.
+
+    Raises:
+        RunConflict: the directory holds a run of another configuration (names the fields) or other files.
+    """
+    path = directory.manifest
+    if not path.exists():
+        others = (
+            [entry.name for entry in directory.root.iterdir() if entry.name != "lock"]
+            if directory.root.exists()
+            else []
+        )
+        if others and others != ["prefect"]:
+            raise RunConflict(
+                f"{directory.root}: this directory is not empty and holds no run ({', '.join(sorted(others)[:5])}). "
+                "Choose an empty or a new directory."
+            )
+        write_whole(path, json.dumps(manifest, indent=2).encode())
+        return False
+    found = json.loads(path.read_text())
+    changes = list(differences(found["settings"], manifest["settings"]))
+    if changes:
+        raise RunConflict(
+            f"{directory.root}: this directory holds a run of another configuration; changed: {'; '.join(changes)}. "
+            "Use a new output directory, or go back to the old values to resume."
+        )
+    return True
+
+
+def differences(old: Any, new: Any, key: str = "") -> Iterator[str]:
+    """The keys in which two nested mappings differ, as ``key: old -> new``."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for name in sorted({*old, *new}):
+            yield from differences(old.get(name), new.get(name), f"{key}.{name}" if key else name)
+    elif old != new:
+        yield f"{key}: {old} -> {new}"
+
+
+def identity(volume: Volume) -> dict[str, Any]:
+    """What tells that an input is still the same: shape, dtype, geometry and, for local files, size and time."""
+    facts = {key: value for key, value in asdict(volume).items() if key not in ("url", "path", "chunks")}
+    return json.loads(json.dumps({**facts, "file": _file_state(volume)}))  # type: ignore[no-any-return]
+
+
+def source_fingerprint(volume: Volume) -> str:
+    """The fingerprint of an input."""
+    return digest({"url": str(volume), **identity(volume)})
+
+
+def _file_state(volume: Volume) -> list[int]:
+    if is_remote(volume.url):
+        return []
+    path = Path(volume.url)
+    for name in ("info", "zarr.json", ".zarray", ".zgroup"):
+        if (path / name).exists():
+            path = path / name
+            break
+    state = path.stat()
+    return [state.st_size, state.st_mtime_ns]
+
+
+def require_space(directory: Path, needed: int) -> None:
+    """Refuse a run that the disk cannot hold."""
+    path = directory
+    while not path.exists():
+        path = path.parent
+    free = shutil.disk_usage(path).free
+    if free < needed:
+        raise BadInput(
+            f"output {directory}",
+            f"the disk must hold the run: about {needed / 1e9:.1f} GB, free are {free / 1e9:.1f} GB",
+            "a run that fills the disk stops half-way",
+            "Free space, choose another disk, or export fewer layers: --set export.layers=[segmentation].",
+        )

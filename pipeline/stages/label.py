@@ -1,0 +1,70 @@
+"""Probability maps -> block-local labels of the seeds, their fragment rows and the block's faces."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from pipeline.geometry import Vec3
+from pipeline.grid import Block, BlockGrid
+from pipeline.ops.fragments import fragment_table
+from pipeline.ops.label import Connectivity, label, seeds, to_uint8
+from pipeline.ops.stitch import rim
+from pipeline.stage import BlockResult, Stopwatch, digest
+from pipeline.tables import BlockTables
+from pipeline.volume import Volume
+
+
+@dataclass(frozen=True)
+class LabelStage:
+    """Seeds of each block labelled 1..n; ``count`` of a result is n.
+
+    ``semantic_above`` and ``boundary_below`` are on the 0..255 scale. ``rows`` and ``rims`` take a file for every block
+    with n > 0, so that stitching reads faces of a few kB instead of decoding whole chunks.
+    """
+
+    semantic: Volume
+    boundary: Volume
+    upstream: str
+    labels: Volume
+    rows: BlockTables
+    rims: BlockTables
+    grid: BlockGrid
+    extent: Vec3
+    semantic_above: int
+    boundary_below: int
+    connectivity: Connectivity
+
+    name = "label"
+    version = 1
+
+    @property
+    def fingerprint(self) -> str:
+        """Of thresholds, connectivity, grid and the maps."""
+        return digest(
+            {
+                "stage": self.name,
+                "version": self.version,
+                "source": self.upstream,
+                "parameters": (self.semantic_above, self.boundary_below, self.connectivity),
+                "grid": asdict(self.grid),
+            }
+        )
+
+    def warm_up(self) -> None:
+        """Nothing to load."""
+
+    def __call__(self, block: Block) -> BlockResult:
+        """Label one block."""
+        watch = Stopwatch()
+        with watch("read"):
+            semantic, boundary = self.semantic.read(block.core), self.boundary.read(block.core)
+        with watch("op"):
+            semantic = to_uint8(semantic)
+            labels, n = label(seeds(semantic, boundary, self.semantic_above, self.boundary_below), self.connectivity)
+            rows = fragment_table(labels, n, block.core, self.extent, semantic)
+        with watch("write"):
+            self.labels.write(block.core, labels)
+            if n:
+                self.rows.write(block.number, {"rows": rows})
+                self.rims.write(block.number, rim(labels).to_arrays())
+        return watch.result(block.number, n)

@@ -1,0 +1,100 @@
+"""raw -> semantic and boundary probabilities, uint8."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import partial
+
+from pipeline.compute import compute_slot
+from pipeline.grid import Block, BlockGrid
+from pipeline.model.load import LoadedModel, load_model
+from pipeline.model.normalisation import Statistics
+from pipeline.model.spec import ModelSpec
+from pipeline.ops.predict import PredictOp
+from pipeline.ops.resample import Float32
+from pipeline.stage import BlockResult, Stopwatch, digest
+from pipeline.statistics import GreyScale, require_finite
+from pipeline.volume import Volume
+
+
+@dataclass(frozen=True, slots=True)
+class SlottedModel:
+    """A loaded model that computes for one thread of the process at a time, while others read and write."""
+
+    model: LoadedModel
+
+    def predict(self, patches: Float32) -> Float32:
+        """(N, 1, D, H, W) normalised raw -> (N, 2, D, H, W) probabilities."""
+        with compute_slot():
+            return self.model.predict(patches)
+
+
+@dataclass(frozen=True)
+class PredictStage:
+    """The network over the blocks of ``grid``; ``count`` of a result is the patches computed.
+
+    ``model`` is a shipped name or the path of a specification, ``spec`` what it said when the run was planned.
+    """
+
+    source: Volume
+    source_fingerprint: str
+    semantic: Volume
+    boundary: Volume
+    grid: BlockGrid
+    op: PredictOp
+    model: str
+    spec: ModelSpec
+    grey: GreyScale
+    statistics: Statistics
+    device: str = "auto"
+
+    name = "predict"
+    version = 1
+
+    @property
+    def fingerprint(self) -> str:
+        """Everything that decides the stored maps; not the device, not the batch."""
+        op = {key: value for key, value in asdict(self.op).items() if key != "batch"}
+        return digest(
+            {
+                "stage": self.name,
+                "version": (self.version, self.op.version),
+                "source": self.source_fingerprint,
+                "op": op,
+                "model": self.spec.model_dump(mode="json", exclude={"description", "thresholds"}),
+                "grey": (self.grey.model_dump(), tuple(self.statistics)),
+                "grid": asdict(self.grid),
+            }
+        )
+
+    def warm_up(self) -> None:
+        """Load the model; once a process."""
+        self._network()
+
+    def __call__(self, block: Block) -> BlockResult:
+        """Predict one block."""
+        watch = Stopwatch()
+        box = self.op.read_box(block.core)
+        with watch("read"):
+            raw = self.source.read(box)
+        require_finite(self.source, box, raw)
+        normalise = partial(self.spec.normalisation.apply, statistics=self.statistics)
+        with watch("op"):
+            grey = self.grey.to_grey(raw)
+            semantic, boundary, patches = self.op(grey, box, block.core, normalise, SlottedModel(self._network()))
+        with watch("write"):
+            self.semantic.write(block.core, semantic)
+            self.boundary.write(block.core, boundary)
+        return watch.result(block.number, patches)
+
+    def _network(self) -> LoadedModel:
+        return load_model(self.model, picked_device(self.device))
+
+
+def picked_device(device: str) -> str:
+    """``auto`` as ``cuda`` where torch sees a GPU, else ``cpu``; anything else as it is."""
+    if device != "auto":
+        return device
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

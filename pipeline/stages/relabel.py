@@ -1,0 +1,50 @@
+"""Block-local labels -> global instance ids, uint64."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.grid import Block, BlockGrid
+from pipeline.ops.relabel import relabel
+from pipeline.stage import BlockResult, Stopwatch, digest
+from pipeline.tables import open_table
+from pipeline.volume import Volume
+
+
+@dataclass(frozen=True)
+class RelabelStage:
+    """The final ids of each block; reads only its own slice of the table. ``count`` is the labels that kept an id."""
+
+    labels: Volume
+    offsets: Path
+    table: Path
+    upstream: str
+    segmentation: Volume
+    grid: BlockGrid
+
+    name = "relabel"
+    version = 1
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the labels and the table."""
+        return digest({"stage": self.name, "version": self.version, "source": self.upstream, "grid": asdict(self.grid)})
+
+    def warm_up(self) -> None:
+        """Nothing to load."""
+
+    def __call__(self, block: Block) -> BlockResult:
+        """Relabel one block."""
+        watch = Stopwatch()
+        offsets = open_table(self.offsets)
+        ids = np.asarray(open_table(self.table)[int(offsets[block.number]) : int(offsets[block.number + 1])])
+        with watch("read"):
+            labels = self.labels.read(block.core) if ids.any() else np.zeros(block.core.shape, np.uint32)
+        with watch("op"):
+            final = relabel(labels, ids)
+        with watch("write"):
+            self.segmentation.write(block.core, final)
+        return watch.result(block.number, int(np.count_nonzero(ids)))

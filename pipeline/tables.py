@@ -1,0 +1,65 @@
+"""Small arrays beside the big ones: per-block tables (fragment rows, faces, pairs) and the global tables of a run."""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numcodecs import Zstd
+
+from pipeline.formats import Array
+
+_FOLDER_SIZE = 1000  # files a folder; folders of 10^6 files are slow on every network file system
+_ZSTD = Zstd(level=1)
+
+
+@dataclass(frozen=True, slots=True)
+class BlockTables:
+    """Named arrays of each block of a stage, one file a block under ``folder``; written by workers, whole or not."""
+
+    folder: Path
+
+    def write(self, number: int, arrays: dict[str, Array]) -> None:
+        """Store the arrays of a block, replacing what was there."""
+        buffer = io.BytesIO()
+        np.savez(buffer, allow_pickle=False, **arrays)
+        write_whole(self._path(number), bytes(_ZSTD.encode(buffer.getbuffer())))
+
+    def read(self, number: int) -> dict[str, Array]:
+        """The arrays of a block."""
+        with np.load(io.BytesIO(_ZSTD.decode(self._path(number).read_bytes())), allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"{number // _FOLDER_SIZE:05d}" / f"{number}.npz.zst"
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that it is there whole or not at all, also when the process is killed or the disk is full."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_table(path: Path, table: Array) -> None:
+    """Store one 1-D table as .npy, whole or not at all."""
+    buffer = io.BytesIO()
+    np.save(buffer, table, allow_pickle=False)
+    write_whole(path, buffer.getvalue())
+
+
+def open_table(path: Path) -> Array:
+    """A table mapped from disk: reading a slice reads only that slice."""
+    mapped: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+    return mapped

@@ -1,0 +1,72 @@
+"""Checkpoints from which a killed run goes on as if nothing had happened."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.errors import BadInput
+from pipeline.training.config import TrainConfig
+
+FILE = "checkpoint.pt"
+_FREE = {"output", "description", "volumes", "steps", "decay_steps", "warmup_steps", "freeze_norm_steps", "validation"}
+_FREE |= {"checkpoint_every", "validate_every", "recalibration_batches", "patch", "overlap"}
+
+
+def save(path: Path, content: dict[str, Any]) -> None:
+    """Write beside, then rename: a kill or a full disk at any moment leaves the previous checkpoint whole."""
+    beside = path.with_suffix(".partial")
+    try:
+        with beside.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    beside.replace(path)
+
+
+def load(path: Path, config: TrainConfig) -> dict[str, Any] | None:
+    """The stored state, or None where there is none yet.
+
+    Raises:
+        BadInput: the checkpoint was made by another configuration, in a way that its past steps would differ.
+    """
+    if not path.is_file():
+        return None
+    content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    before = TrainConfig.model_validate_json(content["config"])
+    changed = changed_history(before, config, int(content["step"]))
+    if changed:
+        raise BadInput(
+            f"{path}: {', '.join(changed)}",
+            "a run is resumed with the configuration that its past steps had",
+            "the result would follow from neither configuration",
+            "Restore these fields, or choose another `output`.",
+        )
+    return content
+
+
+def changed_history(before: TrainConfig, after: TrainConfig, steps: int) -> list[str]:
+    """The fields whose change would have altered one of the first `steps` steps.
+
+    The length of the run may change while its learning rate is still on the plateau, and volumes may be added that
+    begin later: neither touches a step already taken.
+    """
+    old, new = (config.model_dump(exclude=_FREE) for config in (before, after))
+    changed = [name for name in old if old[name] != new[name]]
+    if any(before.rate(step) != after.rate(step) for step in range(steps)):
+        changed.append("steps, warmup_steps or decay_steps")
+    if any(before.norm_frozen(step) != after.norm_frozen(step) for step in range(steps)):
+        changed.append("freeze_norm_steps")
+    if _drawn_from(before, steps) != _drawn_from(after, steps):
+        changed.append("volumes")
+    return changed
+
+
+def _drawn_from(config: TrainConfig, steps: int) -> list[dict[str, Any]]:
+    return [volume.model_dump() for volume in config.volumes if volume.from_step < steps]

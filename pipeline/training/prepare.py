@@ -1,0 +1,54 @@
+"""Labelled volumes as .npz files at the model's voxel size, to train where no TIFF reader is installed.
+
+From a shell: `python -m pipeline.training.prepare CONFIG.json DIRECTORY` writes one file a volume and a `config.json`.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.training.config import Source, TrainConfig, VolumeSource
+from pipeline.training.volumes import load_volume
+
+
+def prepare(config: TrainConfig, directory: Path) -> TrainConfig:
+    """Read, cut and reduce every volume once, and store it compressed.
+
+    Returns:
+        The same configuration, naming the files written; training with it gives the same crops.
+
+    Raises:
+        BadInput: a volume cannot be used.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    volumes = [_stored(source, config, directory / f"volume{n}.npz") for n, source in enumerate(config.volumes)]
+    checks = [_stored(source, config, directory / f"validation{n}.npz") for n, source in enumerate(config.validation)]
+    return config.model_copy(update={"volumes": tuple(volumes), "validation": tuple(checks)})
+
+
+def _stored(source: Source, config: TrainConfig, path: Path) -> VolumeSource:
+    volume = load_volume(source, config)
+    small = volume.instances.max() < 2**16
+    np.savez_compressed(
+        path,
+        raw=volume.raw,
+        instances=volume.instances.astype(np.uint16 if small else np.uint32),
+        voxel_size_nm=np.array(volume.voxel_size_nm),
+        histogram=volume.grey_levels,
+    )
+    return VolumeSource(raw=str(path), weight=source.weight, from_step=source.from_step)
+
+
+def main(arguments: list[str]) -> int:
+    """`python -m pipeline.training.prepare CONFIG.json DIRECTORY`."""
+    directory = Path(arguments[1])
+    config = TrainConfig.model_validate_json(Path(arguments[0]).read_text())
+    (directory / "config.json").write_text(prepare(config, directory).model_dump_json(indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,150 @@
+"""What may call a run complete, and what it says of itself meanwhile."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as parquet
+
+from pipeline import __version__
+from pipeline.errors import StageFailed
+from pipeline.export import probe
+from pipeline.ledger import parse_line
+from pipeline.run import RunDirectory, Step, counts_of, open_ledger
+from pipeline.stage import Stage
+from pipeline.stages.export import ExportStage
+from pipeline.stages.relabel import RelabelStage
+from pipeline.steps import stages_of
+from pipeline.tables import open_table, write_whole
+
+PROBES = 8
+SPOT_CHECKS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class StageStatus:
+    """How far a stage is; ``seconds`` are read, op and write, summed over its blocks."""
+
+    stage: str
+    blocks: int
+    done: int
+    failed: int
+    seconds: tuple[float, float, float]
+
+
+def verify(steps: Sequence[Step], directory: RunDirectory) -> list[str]:
+    """Everything that is missing or wrong in a run; empty when it is complete.
+
+    Counts every block of every stage in the ledgers, reads sampled blocks of the segmentation back against the table
+    they were made with, checks the instance table against it, and probes every exported layer.
+    """
+    problems = [problem for stage in stages_of(steps) for problem in _missing_blocks(directory, stage)]
+    if problems:
+        return problems
+    relabel = next(stage for stage in stages_of(steps) if isinstance(stage, RelabelStage))
+    problems += _segmentation_problems(directory, relabel)
+    for stage in stages_of(steps):
+        if isinstance(stage, ExportStage) and stage.level.mip == 0:
+            problems += [
+                f"{stage.name}: {problem}" for problem in probe(stage.level.source, stage.level.target, PROBES)
+            ]
+    return problems
+
+
+def require_verified(steps: Sequence[Step], directory: RunDirectory) -> None:
+    """Raise StageFailed with everything ``verify`` found."""
+    problems = verify(steps, directory)
+    if problems:
+        raise StageFailed("the run is not complete:\n  " + "\n  ".join(problems))
+
+
+def write_report(directory: RunDirectory, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Write ``report.json`` of a verified run and return it; ``facts`` say what was run on what."""
+    table = parquet.read_table(directory.instances, columns=["voxels"])
+    report = {
+        "complete": True,
+        "teramito": __version__,
+        **facts,
+        "instances": table.num_rows,
+        "instance_voxels": int(np.sum(table["voxels"].to_numpy())) if table.num_rows else 0,
+        "stages": [asdict(status) for status in status_of(directory)],
+    }
+    write_whole(directory.report, json.dumps(report, indent=2).encode())
+    return report
+
+
+def is_finished(directory: RunDirectory) -> bool:
+    """True when verification has found this run complete."""
+    return directory.report.exists()
+
+
+def status_of(directory: RunDirectory) -> list[StageStatus]:
+    """How far each stage that has started is, oldest first; reads only, also while a run works in the directory."""
+    ledgers = sorted((directory.root / "ledgers").glob("*.ledger"), key=lambda path: path.stat().st_ctime_ns)
+    ordered = [status for path in ledgers if (status := _status(path)) is not None]
+    return sorted(ordered, key=lambda status: _order(status.stage))
+
+
+def _order(stage: str) -> tuple[int, str]:
+    names = ("predict", "label", "stitch", "grow", "relabel")
+    return (names.index(stage), "") if stage in names else (len(names), stage)
+
+
+def _status(path: Path) -> StageStatus | None:
+    lines = path.read_text().split("\n")
+    if len(lines) < 2:
+        return None
+    header = json.loads(lines[0])
+    done: set[int] = set()
+    failed: set[int] = set()
+    seconds = np.zeros(3)
+    for result in map(parse_line, islice(lines, 1, len(lines) - 1)):
+        if result.error is not None:
+            failed.add(result.number)
+        else:
+            done.add(result.number)
+            seconds += (result.read_s, result.op_s, result.write_s)
+    read, op, write = (round(float(part), 2) for part in seconds)
+    return StageStatus(header["stage"], header["blocks"], len(done), len(failed - done), (read, op, write))
+
+
+def _missing_blocks(directory: RunDirectory, stage: Stage) -> list[str]:
+    if not directory.ledger(stage.name).exists():
+        return [f"{stage.name}: not started, {len(stage.grid)} blocks missing"]
+    with open_ledger(directory, stage) as ledger:
+        if ledger.is_complete:
+            return []
+        boxes = ", ".join(str(stage.grid[number].core) for number in islice(ledger.pending(), 3))
+        return [f"{stage.name}: {ledger.size - ledger.done_count} of {ledger.size} blocks missing, the first {boxes}"]
+
+
+def _segmentation_problems(directory: RunDirectory, relabel: RelabelStage) -> list[str]:
+    table = open_table(relabel.table)
+    highest = int(table.max()) if len(table) else 0
+    listed = parquet.read_metadata(directory.instances).num_rows
+    problems = []
+    if listed != highest:
+        problems.append(f"{directory.instances}: {listed} instances, the segmentation has {highest}")
+    filled = np.flatnonzero(counts_of(directory, relabel))
+    for number in filled[np.unique(np.linspace(0, len(filled) - 1, SPOT_CHECKS).astype(int))] if len(filled) else []:
+        problems += _block_problems(relabel, int(number))
+    return problems
+
+
+def _block_problems(relabel: RelabelStage, number: int) -> list[str]:
+    offsets = open_table(relabel.offsets)
+    table = np.asarray(open_table(relabel.table)[int(offsets[number]) : int(offsets[number + 1])])
+    core = relabel.grid[number].core
+    expected = np.unique(table[table > 0])
+    found = np.unique(relabel.segmentation.read(core))
+    if np.array_equal(found[found > 0], expected):
+        return []
+    return [
+        f"segmentation: block {number} {core} does not hold the instances it was given; its chunks are damaged or gone"
+    ]

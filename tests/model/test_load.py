@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from pipeline.errors import BadInput
+from pipeline.model.load import load_model
+from pipeline.model.resunet_h import ResUNetH
+from pipeline.model.spec import ModelSpec, load_spec, shipped_names
+
+NARROW = (2, 3, 4, 5, 6)
+
+
+def write_model(directory: Path, name: str = "tiny", **changes: Any) -> Path:
+    torch.manual_seed(3)
+    network = ResUNetH(NARROW, "batch")
+    network.train()(torch.randn(2, 1, 3, 32, 32))
+    save_file(network.state_dict(), directory / f"{name}.safetensors")
+    return write_spec(directory, name, **changes)
+
+
+def write_spec(directory: Path, name: str = "tiny", **changes: Any) -> Path:
+    weights = directory / f"{name}.safetensors"
+    fields = {
+        "name": name,
+        "widths": NARROW,
+        "norm": "batch",
+        "voxel_size_nm": [10.0, 10.0, 10.0],
+        "patch": [4, 32, 32],
+        "overlap": [1, 8, 8],
+        "weights": weights.name,
+        "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+    }
+    path = directory / f"{name}.json"
+    path.write_text(json.dumps(fields | changes))
+    return path
+
+
+def patches(*shape: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    return np.random.default_rng(0).random(shape, dtype=np.float32)
+
+
+def test_a_model_predicts_probabilities_of_numpy_patches_and_of_tensors_alike(tmp_path: Path) -> None:
+    model = load_model(write_model(tmp_path))
+    x = patches(2, 1, 3, 32, 16)
+    result = model.predict(x)
+    assert result.shape == (2, 2, 3, 32, 16)
+    assert result.dtype == np.float32
+    assert result.flags.c_contiguous
+    np.testing.assert_array_equal(result, model.predict(torch.from_numpy(x)))
+
+
+def test_a_model_is_loaded_once_in_a_process(tmp_path: Path) -> None:
+    path = write_model(tmp_path)
+    assert load_model(path) is load_model(str(path))
+
+
+def test_a_loaded_model_has_no_batchnorm_and_needs_no_gradient(tmp_path: Path) -> None:
+    network = load_model(write_model(tmp_path)).network
+    assert not any(isinstance(module, torch.nn.BatchNorm3d) for module in network.modules())
+    assert not network.training
+    assert not any(parameter.requires_grad for parameter in network.parameters())
+
+
+@pytest.mark.parametrize(("apart", "tolerance"), [(True, 0.0), (False, 1e-5)])
+def test_the_number_of_threads_does_not_decide_the_prediction(tmp_path: Path, apart: bool, tolerance: float) -> None:
+    model, x, before = load_model(write_model(tmp_path)), patches(3, 1, 4, 64, 64), torch.get_num_threads()
+    try:
+        results = []
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            results.append(model.predict(x, apart=apart))
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_allclose(results[1], results[0], rtol=0, atol=tolerance)
+    np.testing.assert_allclose(results[2], results[0], rtol=0, atol=tolerance)
+
+
+def test_patches_computed_apart_have_the_same_bits_in_any_batch(tmp_path: Path) -> None:
+    model, x = load_model(write_model(tmp_path)), patches(3, 1, 2, 32, 32)
+    np.testing.assert_array_equal(model.predict(x, apart=True)[1:2], model.predict(x[1:2], apart=True))
+
+
+def test_predicting_apart_leaves_the_number_of_threads_of_the_caller_alone(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    load_model(write_model(tmp_path)).predict(patches(2, 1, 2, 16, 16), apart=True)
+    assert torch.get_num_threads() == before
+
+
+def test_weights_of_another_hash_are_refused_before_they_are_read(tmp_path: Path) -> None:
+    path = write_model(tmp_path)
+    weights = tmp_path / "tiny.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(BadInput, match=r"sha256 .*the weights have the sha256 of the specification"):
+        load_model(path)
+
+
+def test_a_pickle_is_refused_even_with_the_right_hash(tmp_path: Path) -> None:
+    (tmp_path / "tiny.safetensors").write_bytes(pickle.dumps({"weight": [1.0]}))
+    with pytest.raises(BadInput, match=r"weights are a safetensors file.*a pickle could run any code"):
+        load_model(write_spec(tmp_path))
+
+
+def test_missing_weights_are_refused(tmp_path: Path) -> None:
+    path = write_model(tmp_path)
+    (tmp_path / "tiny.safetensors").unlink()
+    with pytest.raises(BadInput, match="the weights lie beside the specification"):
+        load_model(path)
+
+
+def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="the weights fit the architecture"):
+        load_model(write_model(tmp_path, widths=[2, 3, 4, 5, 7]))
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 2, 16, 17), (1, 1, 2, 8, 16), (1, 2, 2, 16, 16), (2, 16, 16)])
+def test_patches_of_another_shape_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    with pytest.raises(BadInput, match=re.escape("patches are (N, 1, D, H, W) with H and W multiples of 16")):
+        load_model(write_model(tmp_path)).predict(patches(*shape))
+
+
+@pytest.mark.parametrize("name", ["no-such-model", "no/such/model.json", "../weights/mito-starter", ""])
+def test_an_unknown_model_is_refused_with_the_names_that_exist(name: str) -> None:
+    with pytest.raises(BadInput, match=r"a shipped name or the path of an existing .json.*Shipped: "):
+        load_spec(name)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"colour": "red"},
+        {"norm": "group"},
+        {"patch": [4, 30, 32]},
+        {"overlap": [4, 0, 0]},
+        {"widths": [2, 3, 4]},
+        {"sha256": "abc"},
+        {"weights": "../tiny.safetensors"},
+        {"weights": "tiny.pt"},
+        {"channels": ["boundary", "semantic"]},
+        {"voxel_size_nm": "10"},
+    ],
+)
+def test_a_wrong_specification_is_refused_naming_the_file(tmp_path: Path, change: dict[str, Any]) -> None:
+    with pytest.raises(BadInput, match=r"tiny\.json: .*a model specification has the fields of ModelSpec"):
+        load_spec(write_model(tmp_path, **change))
+
+
+def test_a_specification_survives_a_json_round_trip(tmp_path: Path) -> None:
+    spec = load_spec(write_model(tmp_path))
+    assert ModelSpec.model_validate_json(spec.model_dump_json()) == spec
+
+
+def test_reading_a_specification_does_not_import_torch() -> None:
+    code = "import sys, pipeline.model.spec, pipeline.model.normalisation; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", shipped_names())
+def test_every_shipped_model_loads_and_predicts(name: str) -> None:
+    model = load_model(name)
+    assert model.spec.name == name
+    assert model.predict(patches(1, 1, 2, 32, 32)).shape == (1, 2, 2, 32, 32)

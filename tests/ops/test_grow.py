@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+from collections import deque
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pipeline.geometry import Box, Vec3
+from pipeline.ops.fragments import fragment_table
+from pipeline.ops.grow import dilate, grow
+from pipeline.ops.label import label, seeds
+from pipeline.ops.merge import merge, regroup
+from pipeline.ops.relabel import compact, relabel
+
+FACES = [(1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1)]
+
+
+def neighbours(at: Vec3, shape: Vec3) -> list[Vec3]:
+    around = [(at[0] + dz, at[1] + dy, at[2] + dx) for dz, dy, dx in FACES]
+    return [there for there in around if all(0 <= i < n for i, n in zip(there, shape, strict=True))]
+
+
+def nearest_seed_through(labels: NDArray[np.uint64], mask: NDArray[np.bool_], steps: int) -> NDArray[np.uint64]:
+    """Breadth-first distances from each label on its own; then the nearest label, the smallest where equal."""
+    shape = labels.shape
+    best: dict[Vec3, tuple[int, int]] = {}
+    for value in np.unique(labels[labels > 0]).tolist():
+        distance: dict[Vec3, int] = {(int(z), int(y), int(x)): 0 for z, y, x in np.argwhere(labels == value)}
+        queue = deque(distance)
+        while queue:
+            at = queue.popleft()
+            for there in neighbours(at, shape):
+                if there not in distance and mask[there] and labels[there] == 0 and distance[at] < steps:
+                    distance[there] = distance[at] + 1
+                    queue.append(there)
+        for at, far in distance.items():
+            best[at] = min(best.get(at, (far, value)), (far, value))
+    grown = labels.copy()
+    for at, (_, value) in best.items():
+        grown[at] = grown[at] or value
+    return grown
+
+
+def layer_by_layer(labels: NDArray[np.uint64], mask: NDArray[np.bool_], radius: Vec3) -> NDArray[np.uint64]:
+    for layer in range(1, max(radius) + 1):
+        grown = labels.copy()
+        for z, y, x in np.argwhere(mask & (labels == 0)):
+            around = [
+                there
+                for there in neighbours((z, y, x), labels.shape)
+                if all(a == b or layer <= r for a, b, r in zip(there, (z, y, x), radius, strict=True))
+            ]
+            grown[z, y, x] = min((labels[there] for there in around if labels[there]), default=0)
+        labels = grown
+    return labels
+
+
+def random_case(seed: int, shape: Vec3 = (5, 8, 9)) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
+    rng = np.random.default_rng(seed)
+    mask = rng.random(shape) < 0.7
+    return rng.integers(1, 6, shape, dtype=np.uint64) * (mask & (rng.random(shape) < 0.05)), mask
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4])
+@pytest.mark.parametrize("seed", range(4))
+def test_each_mask_voxel_gets_its_nearest_seed_through_the_mask(seed: int, steps: int) -> None:
+    labels, mask = random_case(seed)
+    assert np.array_equal(grow(labels, mask, (steps,) * 3), nearest_seed_through(labels, mask, steps))
+
+
+@pytest.mark.parametrize("radius", [(0, 3, 3), (1, 3, 3), (2, 0, 1), (1, 2, 4), (0, 0, 0)])
+def test_an_axis_takes_part_in_as_many_layers_as_its_radius(radius: Vec3) -> None:
+    labels, mask = random_case(9)
+    assert np.array_equal(grow(labels, mask, radius), layer_by_layer(labels, mask, radius))
+
+
+def test_growth_in_plane_leaves_other_sections_alone() -> None:
+    labels = np.zeros((3, 5, 5), np.uint64)
+    labels[1, 2, 2] = 4
+    grown = grow(labels, np.ones(labels.shape, np.bool_), (0, 9, 9))
+    assert (grown[1] == 4).all()
+    assert not grown[[0, 2]].any()
+
+
+def test_growth_goes_around_a_gap_in_the_mask_and_not_across_it() -> None:
+    mask = np.ones((1, 3, 5), np.bool_)
+    mask[0, :2, 2] = False
+    labels = np.zeros(mask.shape, np.uint64)
+    labels[0, 0, 1] = 1
+    assert grow(labels, mask, (5, 5, 5))[0, 0, 3] == 0  # two voxels away in a straight line, six through the mask
+    assert grow(labels, mask, (6, 6, 6))[0, 0, 3] == 1
+
+
+def test_growth_never_wraps_around_the_volume() -> None:
+    labels = np.zeros((3, 4, 5), np.uint64)
+    labels[1, 1, 4] = 1
+    mask = np.zeros(labels.shape, np.bool_)
+    mask[1, 2, 0] = mask[1, 1, 4] = True
+    assert np.array_equal(grow(labels, mask, (9, 9, 9)), labels)
+
+
+def test_a_tie_goes_to_the_smallest_id_from_every_side() -> None:
+    for first, second in ((3, 8), (8, 3)):
+        labels = np.zeros((1, 1, 3), np.uint64)
+        labels[0, 0, 0], labels[0, 0, 2] = first, second
+        assert grow(labels, np.ones(labels.shape, np.bool_), (1, 1, 1))[0, 0, 1] == 3
+
+
+def test_labels_are_never_changed_and_the_input_stays() -> None:
+    labels, mask = random_case(11)
+    before = labels.copy()
+    grown = grow(labels, mask, (3, 3, 3))
+    assert np.array_equal(labels, before)
+    assert np.array_equal(grown[labels > 0], labels[labels > 0])
+    assert not grown[~mask & (labels == 0)].any()
+    assert grown.dtype == labels.dtype
+
+
+def test_no_labels_and_no_mask_grow_nothing() -> None:
+    empty = np.zeros((2, 3, 4), np.uint64)
+    assert not grow(empty, np.ones(empty.shape, np.bool_), (2, 2, 2)).any()
+    full = np.full((2, 3, 4), 5, np.uint64)
+    assert np.array_equal(grow(full, np.zeros(full.shape, np.bool_), (2, 2, 2)), full)
+
+
+def greatest_around(labels: NDArray[Any], size: Vec3) -> NDArray[Any]:
+    half = [length // 2 for length in size]
+    widest = np.zeros_like(labels)
+    for z, y, x in np.ndindex(labels.shape):
+        box = tuple(slice(max(0, at - h), at + h + 1) for at, h in zip((z, y, x), half, strict=True))
+        widest[z, y, x] = labels[box].max()
+    return widest
+
+
+@pytest.mark.parametrize("size", [(1, 7, 7), (1, 5, 5), (3, 1, 9), (1, 1, 1)])
+@pytest.mark.parametrize("dtype", [np.uint32, np.uint64])
+def test_dilation_takes_the_greatest_label_in_the_box(size: Vec3, dtype: type[np.unsignedinteger[Any]]) -> None:
+    labels = random_case(12)[0].astype(dtype)
+    dilated = dilate(labels, size)
+    assert dilated.dtype == dtype
+    assert np.array_equal(dilated, greatest_around(labels, size))
+
+
+def test_dilation_overwrites_a_lower_neighbour() -> None:
+    labels = np.array([[[1, 1, 1, 1, 2, 2]]], np.uint64)
+    assert dilate(labels).tolist() == [[[1, 2, 2, 2, 2, 2]]]
+
+
+def published_by_definition(semantic: NDArray[np.uint8], boundary: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """Seeds, 6-connected parts by flooding, single voxels out, 7 x 7 maximum, parts below 128 voxels out."""
+    inside = np.argwhere((semantic > int(255 * 0.9)) & (boundary < int(255 * 0.8)))
+    foreground: set[Vec3] = {(z, y, x) for z, y, x in inside.tolist()}
+    labels, count = np.zeros(semantic.shape, np.uint64), 0
+    for start in sorted(foreground):
+        if labels[start]:
+            continue
+        part, queue = {start}, [start]
+        while queue:
+            fresh = [at for at in neighbours(queue.pop(), semantic.shape) if at in foreground and at not in part]
+            part.update(fresh)
+            queue.extend(fresh)
+        if len(part) > 1:
+            count += 1
+            labels[tuple(np.array(sorted(part)).T)] = count
+        else:
+            foreground.discard(start)
+    dilated = greatest_around(labels, (1, 7, 7))
+    values, first, sizes = np.unique(dilated, return_index=True, return_counts=True)
+    kept = sorted((at, value) for at, value, n in zip(first, values, sizes, strict=True) if value and n >= 128)
+    canonical = np.zeros(semantic.shape, np.uint64)
+    for number, (_, value) in enumerate(kept, 1):
+        canonical[dilated == value] = number
+    return canonical
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_published_postprocessing_composes_from_the_ops(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    shape = (6, 40, 44)
+    semantic = rng.integers(200, 256, shape, dtype=np.uint8)
+    semantic[rng.random(shape) < 0.8] = 0
+    for z, y, x in product((0, 3), (4, 24), (6, 26)):
+        semantic[z : z + 2, y : y + 9, x : x + 7] = 230
+    boundary = rng.integers(0, 210, shape, dtype=np.uint8)
+    box = Box.of_shape(shape)
+
+    labels, n = label(seeds(semantic, boundary, 229, 204), 6)
+    no_pairs = np.zeros((0, 2), np.int64)
+    table = merge(n, no_pairs, fragment_table(labels, n, box, shape), minimum_voxels=2)
+    local, ids = compact(dilate(relabel(labels, table), (1, 7, 7)))
+    final = relabel(local, regroup(ids, fragment_table(local, len(ids), box, shape), minimum_voxels=128))
+
+    expected = published_by_definition(semantic, boundary)
+    assert expected.max() > 3
+    assert np.array_equal(final, expected)

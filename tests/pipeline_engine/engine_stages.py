@@ -1,0 +1,42 @@
+"""A toy stage that counts its executions in files."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.grid import Block, BlockGrid
+from pipeline.stage import BlockResult, Stopwatch
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Each block leaves a file ``number.time`` and counts its number doubled; those in ``raises`` raise."""
+
+    folder: Path
+    blocks: int = 12
+    name: str = "tally"
+    fingerprint: str = "tally-1"
+    seconds: float = 0.0
+    raises: frozenset[int] = frozenset()
+
+    @property
+    def grid(self) -> BlockGrid:
+        return BlockGrid((2 * self.blocks, 3, 3), (2, 3, 3))
+
+    def warm_up(self) -> None:
+        (self.folder / f"warm.{time.monotonic_ns()}").touch()
+
+    def __call__(self, block: Block) -> BlockResult:
+        watch = Stopwatch()
+        with watch("op"):
+            time.sleep(self.seconds)
+        if block.number in self.raises:
+            raise ValueError(f"two\nlines of block {block.number}")
+        (self.folder / f"ran.{block.number}.{time.monotonic_ns()}").touch()
+        return watch.result(block.number, 2 * block.number)
+
+    def runs(self) -> list[int]:
+        """The numbers of all executions, sorted."""
+        return sorted(int(path.name.split(".")[1]) for path in self.folder.glob("ran.*"))

@@ -1,0 +1,128 @@
+"""The ledger: what is in it is done, whatever happened to the driver that wrote it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pipeline.errors import RunConflict
+from pipeline.ledger import Ledger, parse_line
+from pipeline.stage import BlockResult, failed
+
+SIZE = 40
+numbers = st.integers(0, SIZE - 1)
+results = st.builds(BlockResult, numbers, st.integers(0, 10**12), error=st.none() | st.text(max_size=20))
+
+
+def opened(path: Path, size: int = SIZE, fingerprint: str = "f1") -> Ledger:
+    """The ledger of the tests."""
+    return Ledger(path, "label", fingerprint, size)
+
+
+def test_a_new_ledger_has_everything_pending(tmp_path: Path) -> None:
+    with opened(tmp_path / "new" / "label.ledger", 3) as ledger:
+        assert list(ledger.pending()) == [0, 1, 2]
+        assert (ledger.done_count, ledger.is_complete) == (0, False)
+
+
+def test_a_stage_without_blocks_is_complete(tmp_path: Path) -> None:
+    with opened(tmp_path / "l", 0) as ledger:
+        assert ledger.is_complete
+
+
+def test_counts_seconds_and_failures_survive_reopening(tmp_path: Path) -> None:
+    with opened(tmp_path / "l") as ledger:
+        ledger.append(BlockResult(3, 12345678901, 0.25, 1.5, 0.125))
+        ledger.append(BlockResult(4, 7, 0.75, 0.5, 0.875))
+        ledger.append(failed(9, "it broke"))
+    with opened(tmp_path / "l") as ledger:
+        assert list(ledger.counts[[3, 4, 9]]) == [12345678901, 7, 0]
+        assert list(ledger.seconds) == [1.0, 2.0, 1.0]
+        assert ledger.failures == {9: "it broke"}
+        assert ledger.done_count == 2
+        assert 9 in set(ledger.pending())
+
+
+def test_a_failed_block_that_is_done_later_is_done(tmp_path: Path) -> None:
+    with opened(tmp_path / "l") as ledger:
+        ledger.append(failed(2, "it broke"))
+        ledger.append(BlockResult(2, 5))
+        assert ledger.failures == {}
+    with opened(tmp_path / "l") as ledger:
+        assert (bool(ledger.done[2]), ledger.failures) == (True, {})
+
+
+def test_a_done_block_stays_done_when_a_second_try_fails(tmp_path: Path) -> None:
+    with opened(tmp_path / "l") as ledger:
+        ledger.append(BlockResult(2, 5))
+        ledger.append(failed(2, "it broke"))
+        assert (bool(ledger.done[2]), int(ledger.counts[2]), ledger.failures) == (True, 5, {})
+
+
+def test_a_torn_last_line_is_dropped_and_the_next_line_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "l"
+    with opened(path) as ledger:
+        ledger.append(BlockResult(1, 11))
+        ledger.append(BlockResult(12, 345))
+    os.truncate(path, path.stat().st_size - 3)
+    with opened(path) as ledger:
+        assert (bool(ledger.done[1]), bool(ledger.done[12])) == (True, False)
+        ledger.append(BlockResult(13, 3))
+    with opened(path) as ledger:
+        assert [n for n in range(SIZE) if ledger.done[n]] == [1, 13]
+
+
+@pytest.mark.parametrize(
+    ("fingerprint", "size", "named"), [("f2", SIZE, "another fingerprint"), ("f1", 7, "another blocks")]
+)
+def test_the_ledger_of_another_configuration_is_refused_and_left_alone(
+    tmp_path: Path, fingerprint: str, size: int, named: str
+) -> None:
+    with opened(tmp_path / "l") as ledger:
+        ledger.append(BlockResult(1, 11))
+    before = (tmp_path / "l").read_bytes()
+    with pytest.raises(RunConflict, match=f"{named} of stage label .* Use a new output directory"):
+        opened(tmp_path / "l", size, fingerprint)
+    assert (tmp_path / "l").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "error", ["two\nlines", "a\r\nb", "u\u2028v", "x\x0cy\x85z", "caf\u00e9.zarr", "bad \udcff name"]
+)
+def test_any_error_text_stays_one_line(tmp_path: Path, error: str) -> None:
+    with opened(tmp_path / "l") as ledger:
+        ledger.append(failed(1, error))
+        ledger.append(BlockResult(2, 22))
+    with opened(tmp_path / "l") as ledger:
+        assert set(ledger.failures) == {1}
+        assert int(ledger.counts[2]) == 22
+
+
+def test_a_line_reads_back_as_its_result() -> None:
+    assert parse_line("7 42 1500 20 3") == BlockResult(7, 42, 1.5, 0.02, 0.003)
+    assert parse_line("7 ! ValueError: a ! b") == failed(7, "ValueError: a ! b")
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.lists(results, max_size=6), st.integers(0, 400)), min_size=1, max_size=5))
+def test_no_kill_at_any_byte_marks_a_block_done_whose_line_was_not_whole(
+    tmp_path: Path, sessions: list[tuple[list[BlockResult], int]]
+) -> None:
+    path = tmp_path / "l"
+    path.unlink(missing_ok=True)
+    for appended, lost_bytes in sessions:
+        with opened(path) as ledger:
+            for result in appended:
+                ledger.append(result)
+        os.truncate(path, max(0, path.stat().st_size - lost_bytes))
+        kept = path.read_bytes()
+        whole = kept[: kept.rfind(b"\n") + 1].decode().split("\n")[1:-1]
+        expected = [parse_line(line) for line in whole]
+        with opened(path) as ledger:
+            assert {n for n in range(SIZE) if ledger.done[n]} == {r.number for r in expected if r.error is None}
+            last = {r.number: r.count for r in expected if r.error is None}
+            assert {number: int(ledger.counts[number]) for number in last} == last

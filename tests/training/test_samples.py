@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from pydantic import ValidationError
+
+from pipeline.errors import BadInput
+from pipeline.training import augment
+from pipeline.training.config import Augmentation, TrainConfig, VolumeSource
+from pipeline.training.prepare import prepare
+from pipeline.training.samples import Samples
+from pipeline.training.volumes import block_mean, block_mode, load_volume
+
+
+def config(*volumes: dict[str, Any], **changes: Any) -> TrainConfig:
+    fields: dict[str, Any] = {
+        "name": "tiny",
+        "output": "out",
+        "volumes": tuple(VolumeSource(**volume) for volume in volumes),
+        "voxel_size_nm": (10.0, 10.0, 10.0),
+        "crop": (2, 16, 16),
+        "batch": 2,
+        "steps": 5,
+        "warmup_steps": 0,
+    }
+    return TrainConfig(**(fields | changes))
+
+
+def store(path: Path, raw: Any, instances: Any) -> str:
+    np.savez_compressed(path, raw=raw, instances=instances, voxel_size_nm=np.array([30.0, 8.0, 8.0]))
+    return str(path)
+
+
+def tissue(shape: tuple[int, int, int] = (5, 40, 40)) -> tuple[Any, Any]:
+    """Grey levels that tell the labels: object 1 is 200, object 2 is 150, the background 50 to 59."""
+    instances = np.zeros(shape, np.uint16)
+    instances[:, 5:15, 5:15] = 1
+    instances[:, 22:34, 20:35] = 2
+    noise = np.random.default_rng(0).integers(50, 60, shape)
+    return np.select([instances == 1, instances == 2], [200, 150], noise).astype(np.uint8), instances
+
+
+@pytest.fixture
+def npz(tmp_path: Path) -> str:
+    return store(tmp_path / "v.npz", *tissue())
+
+
+def test_a_crop_and_its_targets_have_the_shape_of_the_configuration(npz: str) -> None:
+    c = config({"raw": npz}, crop=(3, 32, 32))
+    inputs, labels = Samples([load_volume(c.volumes[0], c)], c).batch(0)
+    assert inputs.shape == (2, 1, 3, 32, 32)
+    assert labels.shape == (2, 2, 3, 32, 32)
+    assert inputs.dtype == labels.dtype == torch.float32
+
+
+def test_a_step_has_the_same_crops_each_time_and_other_steps_and_shards_have_others(npz: str) -> None:
+    c = config({"raw": npz}, batch=4, shards=2)
+    samples = Samples([load_volume(c.volumes[0], c)], c)
+    first = samples.batch(3, shard=1)[0]
+    assert torch.equal(first, samples.batch(3, shard=1)[0])
+    assert not torch.equal(first, samples.batch(4, shard=1)[0])
+    assert not torch.equal(first, samples.batch(3, shard=0)[0])
+
+
+@pytest.mark.parametrize("affine", [0.0, 1.0])
+def test_grey_levels_and_labels_stay_together_through_all_geometry(affine: float) -> None:
+    raw, instances = tissue((3, 64, 64))
+    rng = np.random.default_rng(5)
+    for _ in range(20):
+        grey, labels = augment.geometry(
+            torch.from_numpy(raw).float(), torch.from_numpy(instances.astype(np.int32)), 32, rng,
+            Augmentation(affine=affine),
+        )  # fmt: skip
+        assert grey.shape == labels.shape == (3, 32, 32)
+        for label, level in ((1, 200), (2, 150)):
+            # Interpolation mixes levels within one voxel of an edge, so only the inside is exact.
+            inside = -torch.nn.functional.max_pool2d(-(labels == label).float(), 5, 1, 2) > 0
+            assert torch.allclose(grey[inside], torch.tensor(float(level)), atol=0.01)
+
+
+def test_the_labels_keep_their_ids_under_rotation() -> None:
+    raw, instances = tissue((2, 64, 64))
+    labels = augment.geometry(
+        torch.from_numpy(raw).float(), torch.from_numpy(instances.astype(np.int32)), 48, np.random.default_rng(1),
+        Augmentation(affine=1.0),
+    )[1]  # fmt: skip
+    assert set(labels.flatten().tolist()) <= {0, 1, 2}
+    assert labels.dtype == torch.int32
+
+
+def test_intensity_changes_are_finite_and_leave_the_input_alone() -> None:
+    raw = torch.rand(4, 16, 16)
+    before = raw.clone()
+    rng = np.random.default_rng(0)
+    results = [augment.intensity(raw, rng, Augmentation(bad_slice=0.5, blur=0.5)) for _ in range(30)]
+    assert torch.equal(raw, before)
+    assert all(torch.isfinite(result).all() and result.shape == raw.shape for result in results)
+    assert len({float(result.mean()) for result in results}) == 30
+
+
+def test_without_ranges_the_intensity_stays_as_it_is() -> None:
+    raw = torch.rand(4, 16, 16)
+    still = Augmentation(contrast=0, brightness=0, gamma=0, slice_brightness=0, noise=0, blur=0, bad_slice=0)
+    assert torch.allclose(augment.intensity(raw, np.random.default_rng(0), still), raw, atol=1e-6)
+
+
+def test_crops_asked_to_hold_foreground_hold_it(tmp_path: Path) -> None:
+    raw, instances = tissue((4, 80, 80))
+    instances[:, 20:] = 0
+    instances[:, :, 20:] = 0
+    path = store(tmp_path / "rare.npz", raw, instances)
+    c = config({"raw": path}, foreground=1.0, batch=8, augmentation=Augmentation(affine=0.0))
+    labels = Samples([load_volume(c.volumes[0], c)], c).batch(0)[1]
+    assert (labels[:, 0].sum(dim=(1, 2, 3)) > 0).all()
+
+
+def test_the_weights_decide_which_volume_is_drawn_and_from_step_when(tmp_path: Path) -> None:
+    raw, instances = tissue()
+    dark, bright = store(tmp_path / "a.npz", raw // 2, instances), store(tmp_path / "b.npz", raw, instances)
+    c = config({"raw": dark, "weight": 0.01}, {"raw": bright, "weight": 100.0, "from_step": 3})
+    samples = Samples([load_volume(source, c) for source in c.volumes], c)
+    rng = np.random.default_rng(0)
+    assert samples._chosen(rng, 2).name.endswith("/a")
+    assert [samples._chosen(rng, 3).name[-1] for _ in range(20)].count("b") >= 19
+
+
+def test_raw_and_labels_of_different_shape_are_refused(tmp_path: Path) -> None:
+    raw, instances = tissue()
+    c = config({"raw": store(tmp_path / "v.npz", raw[:3], instances)})
+    with pytest.raises(BadInput, match=r"raw \(3, 40, 40\), instances \(5, 40, 40\): both are 3-D and of the same"):
+        load_volume(c.volumes[0], c)
+
+
+def test_labels_without_an_object_are_refused(tmp_path: Path) -> None:
+    raw, instances = tissue()
+    c = config({"raw": store(tmp_path / "v.npz", raw, instances * 0)})
+    with pytest.raises(BadInput, match="the instances hold at least one object"):
+        load_volume(c.volumes[0], c)
+
+
+def test_a_volume_smaller_than_the_crop_is_refused(npz: str) -> None:
+    c = config({"raw": npz}, crop=(8, 48, 48))
+    with pytest.raises(BadInput, match=r"the crop fits into every volume.*largest that fits is \(5, 40, 40\)"):
+        Samples([load_volume(c.volumes[0], c)], c)
+
+
+def test_grey_levels_of_more_than_eight_bits_are_refused(tmp_path: Path) -> None:
+    raw, instances = tissue()
+    c = config({"raw": store(tmp_path / "v.npz", raw.astype(np.uint16), instances)})
+    with pytest.raises(BadInput, match="uint16: grey levels are uint8"):
+        load_volume(c.volumes[0], c)
+
+
+def test_a_file_that_is_not_there_is_refused_naming_the_variable() -> None:
+    c = config({"raw": "${NO_SUCH_PLACE}/v.npz"})
+    with pytest.raises(BadInput, match=r"\$\{NO_SUCH_PLACE\}/v.npz: the file exists.*TERAMITO_DATA"):
+        load_volume(c.volumes[0], c)
+
+
+def test_a_tiff_without_labels_or_voxel_size_is_refused(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "raw.tif", tissue()[0])
+    c = config({"raw": str(tmp_path / "raw.tif")})
+    with pytest.raises(BadInput, match="also names `instances` and `voxel_size_nm`"):
+        load_volume(c.volumes[0], c)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"crop": (2, 16, 32)},
+        {"crop": (2, 20, 20)},
+        {"batch": 3, "shards": 2},
+        {"steps": 5, "decay_steps": 6},
+        {"volumes": ()},
+        {"colour": "red"},
+        {"norm": "group"},
+    ],
+)
+def test_a_configuration_that_cannot_work_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        config({"raw": "v.npz"}, **wrong)
+
+
+def test_a_configuration_survives_a_json_round_trip() -> None:
+    c = config({"raw": "v.npz", "z_range": (1, 3)}, {"raw": "w.npz", "from_step": 2})
+    assert TrainConfig.model_validate_json(c.model_dump_json()) == c
+
+
+def test_the_shipped_configuration_is_valid() -> None:
+    folder = Path(augment.__file__).parent / "configs"
+    for path in folder.glob("*.json"):
+        assert TrainConfig.model_validate_json(path.read_text()).name == path.stem
+
+
+def test_the_mean_of_a_block_is_rounded_to_the_nearest_grey_level() -> None:
+    raw = np.array([[[1, 2], [2, 2]], [[2, 2], [2, 2]]], np.uint8)
+    assert block_mean(raw, (2, 2, 2)).tolist() == [[[2]]]
+    assert block_mean(raw, (1, 2, 1)).tolist() == [[[2, 2]], [[2, 2]]]
+
+
+def test_a_block_takes_its_most_frequent_label_and_on_a_tie_the_object() -> None:
+    labels = np.array([[[0, 0, 5, 5, 9], [0, 3, 0, 0, 9]]], np.int32)
+    assert block_mode(labels, (1, 2, 2)).tolist() == [[[0, 5]]]
+
+
+def test_prepared_volumes_give_the_same_crops_as_the_tiff_stacks(tmp_path: Path) -> None:
+    raw, instances = tissue((6, 80, 80))
+    tifffile.imwrite(tmp_path / "raw.tif", raw)
+    tifffile.imwrite(tmp_path / "instances.tif", instances)
+    source = {
+        "raw": str(tmp_path / "raw.tif"), "instances": str(tmp_path / "instances.tif"), "z_range": (1, 5),
+        "downsample": (1, 2, 2), "voxel_size_nm": (30.0, 4.0, 4.0), "weight": 0.5,
+    }  # fmt: skip
+    direct = config(source)
+    stored = prepare(direct, tmp_path / "prepared")
+    one, two = load_volume(direct.volumes[0], direct), load_volume(stored.volumes[0], stored)
+    assert one.voxel_size_nm == two.voxel_size_nm == (30.0, 8.0, 8.0)
+    assert one.statistics == two.statistics
+    np.testing.assert_array_equal(one.raw, two.raw)
+    np.testing.assert_array_equal(one.instances, two.instances)
