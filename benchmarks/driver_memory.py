@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import report
+from pipeline.config import ClusterSettings
 from pipeline.executor import Executor, run_stage
 from pipeline.grid import Block, BlockGrid
 from pipeline.ledger import Ledger
 from pipeline.stage import BlockResult
-from workers.cluster import ClusterConfig, open_executor
+from workers.cluster import open_executor
 
 BLOCKS = 100_000
 WARM_UP_BLOCKS = 200
@@ -70,7 +71,7 @@ def measure(executor: Executor, stage: NoOp, folder: Path) -> dict[str, Any]:
 def main(blocks: int = BLOCKS, results: Path = report.RESULTS) -> list[dict[str, Any]]:
     """Measure ``blocks`` no-op blocks, and a hundredth of them with 5 ms each; print and write a table."""
     stages = [NoOp(blocks, "noop"), NoOp(max(1, blocks // 100), "five-ms", 0.005)]
-    with tempfile.TemporaryDirectory() as folder, open_executor(ClusterConfig(workers=2)) as executor:
+    with tempfile.TemporaryDirectory() as folder, open_executor(ClusterSettings(workers=2)) as executor:
         measure(executor, NoOp(WARM_UP_BLOCKS, "warm-up"), Path(folder))
         rows = [measure(executor, stage, Path(folder)) for stage in stages]
     print(report.table(rows))

@@ -64,7 +64,7 @@ class Watcher:
         """Watch one stage of a step."""
         started = time.monotonic()
         pace: Pace | None = None
-        last = 0.0
+        last = started
 
         def progress(ledger: Ledger) -> None:
             nonlocal last, pace

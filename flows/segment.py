@@ -10,6 +10,8 @@ import _thread
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
+from functools import partial
 from typing import Any, cast
 from uuid import UUID
 
@@ -96,7 +98,9 @@ def _cancellable() -> Iterator[None]:
     if context is None or threading.current_thread() is not threading.main_thread():
         yield
         return
-    watching = threading.Thread(target=_watch, args=(UUID(str(flow_run.id)), stop), daemon=True, name="cancel-watch")
+    # A thread starts with an empty context, and the address of the server stands in the context.
+    watch = partial(copy_context().run, _watch, UUID(str(flow_run.id)), stop)
+    watching = threading.Thread(target=watch, daemon=True, name="cancel-watch")
     watching.start()
     try:
         yield

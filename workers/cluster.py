@@ -8,19 +8,19 @@ import signal
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Annotated, Any, Literal, Self
+from typing import Any
 
 import dask
 from dask.system import CPU_COUNT
 from dask.utils import parse_bytes
 from distributed import Client, Nanny, Scheduler, SpecCluster, Worker, WorkerPlugin
 from distributed.system import MEMORY_LIMIT
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from pipeline.config import ClusterSettings
 from pipeline.errors import BadInput
 from pipeline.executor import Executor, SerialExecutor, ThreadsExecutor
 from pipeline.formats.ome_zarr import use_fast_codecs
-from workers.dask_executor import IN_FLIGHT, WORKER_WAIT_S, DaskExecutor
+from workers.dask_executor import DaskExecutor
 from workers.gpu import pins, visible_gpus
 from workers.handshake import require_same_versions
 
@@ -32,61 +32,6 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS
 # Of the worker process alone. Dask holds none of our data: spilling frees nothing, and a worker that is paused at 80 %
 # of its memory by what it caches would never go on.
 _WORKER_DASK_CONFIG = {f"distributed.worker.memory.{action}": False for action in ("target", "spill", "pause")}
-Count = Annotated[int, Field(ge=1)]
-
-
-class ClusterConfig(BaseModel):
-    """Where blocks run. Fields left out (None) follow the cores or GPUs of this machine."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    kind: Literal["local", "cuda", "address", "none"] = Field(
-        default="local",
-        description="local: worker processes on the cores here; cuda: one on each GPU here; address: a Dask scheduler "
-        "that already runs; none: threads of this process.",
-    )
-    workers: Count | None = Field(
-        default=None, description="Worker processes (local: one for two cores, cuda: one a GPU)."
-    )
-    threads_per_worker: Count = Field(
-        default=2, description="Blocks a worker has in hand: one computes while another reads or writes."
-    )
-    compute_threads: Count | None = Field(
-        default=None, description="Threads of torch and BLAS in a worker; the cores shared by the workers if empty."
-    )
-    memory_limit: str | None = Field(
-        default=None, description='Memory of one worker, for example "8 GiB"; it is restarted at 95 % of that.'
-    )
-    address: str | None = Field(default=None, description="Of the Dask scheduler, for example tcp://10.0.0.5:8786.")
-    dashboard: str = Field(
-        default="127.0.0.1:0", description="Where our own scheduler shows its dashboard; port 0: any."
-    )
-    in_flight: Count = Field(default=IN_FLIGHT, description="Most Dask tasks submitted and not yet finished.")
-    allowed_failures: Annotated[int, Field(ge=0)] = Field(
-        default=2, description="Dead workers a block may leave behind before it is suspected of killing them."
-    )
-    worker_wait_s: Annotated[float, Field(gt=0)] = Field(
-        default=WORKER_WAIT_S, description="Seconds to wait for a worker where there is none, then give up."
-    )
-
-    @field_validator("memory_limit")
-    @classmethod
-    def _is_an_amount(cls, value: str | None) -> str | None:
-        if value is not None and parse_bytes(value) <= 0:
-            raise ValueError(f"{value!r} is not an amount of memory; write for example 8 GiB")
-        return value
-
-    @model_validator(mode="after")
-    def _fits_its_kind(self) -> Self:
-        if (self.kind == "address") != (self.address is not None):
-            raise ValueError("address belongs to kind address: give both or neither")
-        unused = [name for name in ("workers", "compute_threads", "memory_limit") if getattr(self, name) is not None]
-        if unused and self.kind in ("address", "none"):
-            raise ValueError(
-                f"{', '.join(unused)} cannot be set with kind {self.kind}, which starts no workers: leave out, or use "
-                "kind local"
-            )
-        return self
 
 
 class WorkerSetup(WorkerPlugin):
@@ -109,7 +54,7 @@ class WorkerSetup(WorkerPlugin):
 
 
 @contextmanager
-def open_executor(config: ClusterConfig) -> Iterator[Executor]:
+def open_executor(config: ClusterSettings) -> Iterator[Executor]:
     """The executor a configuration asks for; its workers are gone when the context ends.
 
     Raises:
@@ -126,7 +71,7 @@ def open_executor(config: ClusterConfig) -> Iterator[Executor]:
 
 
 @contextmanager
-def _client_at_address(config: ClusterConfig) -> Iterator[Client]:
+def _client_at_address(config: ClusterSettings) -> Iterator[Client]:
     try:
         client = Client(config.address, timeout=_CONNECT_S, set_as_default=False)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
@@ -144,7 +89,7 @@ def _client_at_address(config: ClusterConfig) -> Iterator[Client]:
 
 
 @contextmanager
-def _client_of_own_cluster(config: ClusterConfig) -> Iterator[Client]:
+def _client_of_own_cluster(config: ClusterSettings) -> Iterator[Client]:
     environments = pins(config.workers, visible_gpus()) if config.kind == "cuda" else _cpu_environments(config)
     variables = dict.fromkeys(_THREAD_VARIABLES, str(compute_threads(config, len(environments))))
     with (
@@ -157,26 +102,26 @@ def _client_of_own_cluster(config: ClusterConfig) -> Iterator[Client]:
         yield client
 
 
-def _cpu_environments(config: ClusterConfig) -> list[dict[str, str]]:
+def _cpu_environments(config: ClusterSettings) -> list[dict[str, str]]:
     """One empty environment a worker; by default two cores a worker, for the stages that do not use torch."""
     return [{} for _ in range(worker_count(config))]
 
 
-def worker_count(config: ClusterConfig) -> int:
+def worker_count(config: ClusterSettings) -> int:
     """Worker processes that a configuration starts; 1 where it starts none and cannot know."""
     if config.kind == "local":
         return config.workers or max(1, CPU_COUNT // 2)
     return len(pins(config.workers, visible_gpus())) if config.kind == "cuda" else 1
 
 
-def compute_threads(config: ClusterConfig, workers: int) -> int:
+def compute_threads(config: ClusterSettings, workers: int) -> int:
     """Threads of torch and BLAS in each of ``workers`` processes."""
     return config.compute_threads or max(1, CPU_COUNT // workers)
 
 
 @contextmanager
 def _started(
-    config: ClusterConfig, environments: list[dict[str, str]], variables: Mapping[str, str]
+    config: ClusterSettings, environments: list[dict[str, str]], variables: Mapping[str, str]
 ) -> Iterator[SpecCluster]:
     scheduler = {
         "cls": Scheduler,
@@ -203,7 +148,7 @@ def _started(
             yield cluster
 
 
-def _worker_options(config: ClusterConfig, environment: Mapping[str, str], workers: int) -> dict[str, Any]:
+def _worker_options(config: ClusterSettings, environment: Mapping[str, str], workers: int) -> dict[str, Any]:
     limit = MEMORY_LIMIT // workers if config.memory_limit is None else parse_bytes(config.memory_limit)
     return {
         "host": "127.0.0.1",
@@ -230,7 +175,7 @@ def _own_environment() -> Iterator[None]:
         os.environ.update(before)
 
 
-def _await_workers(client: Client, count: int, config: ClusterConfig) -> None:
+def _await_workers(client: Client, count: int, config: ClusterSettings) -> None:
     try:
         client.wait_for_workers(count, timeout=config.worker_wait_s)
     except TimeoutError as error:

@@ -17,7 +17,7 @@ from pipeline.stage import BlockResult, Stage, run_block
 # A Dask task costs the driver and the scheduler 1 to 2 ms, so that short blocks travel together up to about this long.
 TASK_SECONDS = 0.25
 
-# A process killed in its first moments, before its nanny has heard of it, is not started again (distributed 2026.8).
+# A process that dies before its nanny has heard of it may never be restarted (a worker stayed lost once, at load 10).
 _FIRST_BLOCK_AFTER_S = 0.5
 
 _started = time.monotonic()

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pipeline.model.exact import elu_, sigmoid_
+
 Norm = Literal["none", "batch", "instance"]
 Padding = Literal["replicate", "zeros"]
 PUBLISHED_WIDTHS = (28, 36, 48, 64, 80)
@@ -149,12 +151,12 @@ class ResUNetH(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Both outputs as probabilities, (N, 2, D, H, W)."""
-        return torch.sigmoid(self.logits(x))
+        return sigmoid_(self.logits(x))
 
 
 def _elu(x: Tensor) -> Tensor:
     """In place: x is always the fresh result of a convolution, norm or sum, none of which needs it for its gradient."""
-    return functional.elu(x, inplace=True)
+    return elu_(x)
 
 
 def _doubled(x: Tensor) -> Tensor:

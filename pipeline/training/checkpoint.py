@@ -59,7 +59,8 @@ def changed_history(before: TrainConfig, after: TrainConfig, steps: int) -> list
     """
     old, new = (config.model_dump(exclude=_FREE) for config in (before, after))
     changed = [name for name in old if old[name] != new[name]]
-    if any(before.rate(step) != after.rate(step) for step in range(steps)):
+    same_shape = after.model_copy(update={"learning_rate": before.learning_rate})
+    if any(before.rate(step) != same_shape.rate(step) for step in range(steps)):
         changed.append("steps, warmup_steps or decay_steps")
     if any(before.norm_frozen(step) != after.norm_frozen(step) for step in range(steps)):
         changed.append("freeze_norm_steps")

@@ -17,7 +17,8 @@ class VolumeSource(BaseModel):
     """One labelled volume: an .npz file or a pair of TIFF stacks.
 
     The file holds `raw`, `instances`, `voxel_size_nm` and, where `raw` is a reduced volume, the `histogram` (256
-    counts) of the grey levels before. Paths may hold environment variables, such as `${TERAMITO_DATA}/lucchi/train_raw.tif`.
+    counts) of the grey levels before. Paths may hold environment variables, such as
+    `${TERAMITO_DATA}/lucchi/train_raw.tif`.
 
     Attributes:
         raw: .npz with both arrays, or a TIFF stack of uint8 grey levels (z, y, x).

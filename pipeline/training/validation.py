@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pipeline.model.folding import folded, on_onednn
 from pipeline.model.resunet_h import DIVISOR, ResUNetH
 from pipeline.training.config import TrainConfig
 from pipeline.training.volumes import LabelledVolume
@@ -25,12 +26,12 @@ def validate(network: ResUNetH, volume: LabelledVolume, config: TrainConfig) -> 
 
 
 def probabilities(network: ResUNetH, volume: LabelledVolume, config: TrainConfig) -> NDArray[np.float32]:
-    """(2, z, y, x) in one pass; height and width are cut to a multiple of 16. The network stays in evaluation mode."""
+    """(2, z, y, x) in one pass; height and width are cut to a multiple of 16. Computed as inference does."""
     height, width = (size // DIVISOR * DIVISOR for size in volume.raw.shape[1:])
     raw = config.normalisation.apply(volume.raw[:, :height, :width], volume.statistics)
-    network.eval()
+    ready = on_onednn(folded(network))
     with torch.inference_mode():
-        output = network(torch.from_numpy(raw)[None, None])[0]
+        output = ready(torch.from_numpy(raw)[None, None].to(memory_format=torch.channels_last_3d))[0]
     result: NDArray[np.float32] = output.numpy()
     return result
 

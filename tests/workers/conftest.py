@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from workers.cluster import ClusterConfig, open_executor
+from pipeline.config import ClusterSettings
+from workers.cluster import open_executor
 from workers.dask_executor import DaskExecutor
 
 sys.path.insert(0, str(Path(__file__).parent))  # worker processes get this path and find the toy stages on it
@@ -17,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # worker processes get this path
 @pytest.fixture(scope="session")
 def shared_executor() -> Iterator[DaskExecutor]:
     """Two processes of two threads; a block may leave one dead worker behind before it is suspected."""
-    config = ClusterConfig(workers=2, compute_threads=1, memory_limit="2 GiB", allowed_failures=1, worker_wait_s=60)
+    config = ClusterSettings(workers=2, compute_threads=1, memory_limit="2 GiB", allowed_failures=1, worker_wait_s=60)
     with open_executor(config) as executor:
         assert isinstance(executor, DaskExecutor)
         yield executor

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from cluster_stages import Recorder
 
-from workers.cluster import ClusterConfig, open_executor
+from pipeline.config import ClusterSettings
+from workers.cluster import open_executor
 from workers.dask_executor import DaskExecutor
 
 
 def drive(folder: Path) -> None:
     """Run long blocks; the caller kills this process."""
-    with open_executor(ClusterConfig(workers=2, compute_threads=1)) as executor:
+    with open_executor(ClusterSettings(workers=2, compute_threads=1)) as executor:
         assert isinstance(executor, DaskExecutor)
         pids = executor.client.run(os.getpid).values()
         results = executor.map(Recorder(folder, blocks=10_000, seconds=0.5), range(10_000))
