@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,28 +31,17 @@ class LoadedModel:
     network: ResUNetH
     device: torch.device
 
-    def predict(self, patches: NDArray[np.float32] | Tensor, apart: bool = False) -> NDArray[np.float32]:
+    def predict(self, patches: NDArray[np.float32] | Tensor) -> NDArray[np.float32]:
         """Normalised patches (N, 1, D, H, W) float32 -> probabilities (N, 2, D, H, W): semantic, boundary.
 
-        A patch's result depends on that patch alone. On a CPU the last bit (6e-8) may depend on the number of threads:
-        it decides which values end up in the vectorised part of the exponential.
-
-        Args:
-            patches: the network's input, any D, H and W multiples of 16.
-            apart: compute each patch on one thread and N patches at a time on as many cores: the same bits for any
-                number of threads and any N. CPU only; keeps the cores busy only when N is at least their number.
+        A patch's result depends on that patch alone: on a CPU it has the same bits for any number of threads and
+        whatever else is in the batch.
 
         Raises:
             BadInput: another shape, or height or width no multiple of 16.
         """
         inputs = torch.as_tensor(patches)
         _check_shape(tuple(inputs.shape))
-        if not apart:
-            return self._computed(inputs)
-        with ThreadPoolExecutor(torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            return np.concatenate(list(pool.map(self._computed, torch.split(inputs, 1))))
-
-    def _computed(self, inputs: Tensor) -> NDArray[np.float32]:
         with torch.inference_mode():
             placed = inputs.to(self.device, torch.float32).contiguous(memory_format=torch.channels_last_3d)
             result: NDArray[np.float32] = self.network(placed).float().cpu().contiguous().numpy()

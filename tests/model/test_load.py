@@ -24,7 +24,7 @@ NARROW = (2, 3, 4, 5, 6)
 
 def write_model(directory: Path, name: str = "tiny", **changes: Any) -> Path:
     torch.manual_seed(3)
-    network = ResUNetH(NARROW, "batch")
+    network = ResUNetH(changes.get("widths", NARROW), "batch")
     network.train()(torch.randn(2, 1, 3, 32, 32))
     save_file(network.state_dict(), directory / f"{name}.safetensors")
     return write_spec(directory, name, **changes)
@@ -73,29 +73,21 @@ def test_a_loaded_model_has_no_batchnorm_and_needs_no_gradient(tmp_path: Path) -
     assert not any(parameter.requires_grad for parameter in network.parameters())
 
 
-@pytest.mark.parametrize(("apart", "tolerance"), [(True, 0.0), (False, 1e-5)])
-def test_the_number_of_threads_does_not_decide_the_prediction(tmp_path: Path, apart: bool, tolerance: float) -> None:
-    model, x, before = load_model(write_model(tmp_path)), patches(3, 1, 4, 64, 64), torch.get_num_threads()
+@pytest.mark.parametrize("widths", [NARROW, (8, 16, 32, 48, 64)])
+def test_the_prediction_has_the_same_bits_for_any_number_of_threads_and_any_batch(
+    tmp_path: Path, widths: tuple[int, ...]
+) -> None:
+    model, x = load_model(write_model(tmp_path, widths=widths)), patches(3, 1, 4, 96, 80)
+    before = torch.get_num_threads()
     try:
         results = []
-        for threads in (1, 2, 3):
+        for threads in (1, 2, 3, 7):
             torch.set_num_threads(threads)
-            results.append(model.predict(x, apart=apart))
+            results += [model.predict(x)[1:2], model.predict(x[1:2])]
     finally:
         torch.set_num_threads(before)
-    np.testing.assert_allclose(results[1], results[0], rtol=0, atol=tolerance)
-    np.testing.assert_allclose(results[2], results[0], rtol=0, atol=tolerance)
-
-
-def test_patches_computed_apart_have_the_same_bits_in_any_batch(tmp_path: Path) -> None:
-    model, x = load_model(write_model(tmp_path)), patches(3, 1, 2, 32, 32)
-    np.testing.assert_array_equal(model.predict(x, apart=True)[1:2], model.predict(x[1:2], apart=True))
-
-
-def test_predicting_apart_leaves_the_number_of_threads_of_the_caller_alone(tmp_path: Path) -> None:
-    before = torch.get_num_threads()
-    load_model(write_model(tmp_path)).predict(patches(2, 1, 2, 16, 16), apart=True)
-    assert torch.get_num_threads() == before
+    for result in results[1:]:
+        np.testing.assert_array_equal(result, results[0])
 
 
 def test_weights_of_another_hash_are_refused_before_they_are_read(tmp_path: Path) -> None:
@@ -122,8 +114,9 @@ def test_missing_weights_are_refused(tmp_path: Path) -> None:
 
 
 def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
+    write_model(tmp_path)
     with pytest.raises(BadInput, match="the weights fit the architecture"):
-        load_model(write_model(tmp_path, widths=[2, 3, 4, 5, 7]))
+        load_model(write_spec(tmp_path, widths=[2, 3, 4, 5, 7]))
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 2, 16, 17), (1, 1, 2, 8, 16), (1, 2, 2, 16, 16), (2, 16, 16)])
@@ -154,8 +147,9 @@ def test_an_unknown_model_is_refused_with_the_names_that_exist(name: str) -> Non
     ],
 )
 def test_a_wrong_specification_is_refused_naming_the_file(tmp_path: Path, change: dict[str, Any]) -> None:
+    write_model(tmp_path)
     with pytest.raises(BadInput, match=r"tiny\.json: .*a model specification has the fields of ModelSpec"):
-        load_spec(write_model(tmp_path, **change))
+        load_spec(write_spec(tmp_path, **change))
 
 
 def test_a_specification_survives_a_json_round_trip(tmp_path: Path) -> None:
