@@ -11,17 +11,20 @@ from pipeline.errors import BadInput, raise_all
 from pipeline.geometry import FloatVec3, Vec3, vec3
 from pipeline.grid import BlockGrid
 from pipeline.model.normalisation import Statistics
-from pipeline.model.spec import ModelSpec, load_spec
+from pipeline.model.spec import ModelSpec, Thresholds, load_spec
 from pipeline.ops.label import Connectivity
 from pipeline.ops.predict import PredictOp
 from pipeline.ops.resample import coarse_extent
 from pipeline.statistics import GreyScale, require_grey, sample_grey
 from pipeline.volume import Volume, open_volume
 
-# Voxels of a default block. Large blocks waste fewer patches at their faces; a worker holds about 20 bytes a voxel.
-DEFAULT_BLOCK = (128, 512, 512)
+# Growth, the hungriest stage, holds about 40 bytes a voxel of a block: 1.3 GB for each thread of a worker.
+DEFAULT_BLOCK_VOXELS = 2**25
+DEFAULT_PATCH = (32, 128, 128)
 LARGEST_BLOCK_VOXELS = 2**31  # labels of a block are uint32, and cc3d holds 4 bytes a voxel beside them
 CHUNK_LIMIT = 128
+# A cube of 80 nm, far below any mitochondrion: what is smaller is noise at whatever voxel size.
+SMALLEST_NM3 = 5e5
 PATCH_MULTIPLE = 16  # four halvings in y and x
 VOXEL_SIZE_RATIO = 1.5
 
@@ -72,7 +75,8 @@ def make_plan(config: RunConfig) -> Plan:
     require_grey(source, config.input)
     size = required_voxel_size(source, config.input)
     op = _predict_op(config, source, spec, size)
-    grid = BlockGrid(source.shape, block_shape(config.block.shape, source.shape))
+    patch = vec3(p * s for p, s in zip(op.patch, op.scale, strict=True))
+    grid = BlockGrid(source.shape, block_shape(config.block.shape, source.shape, patch))
     grey, histogram = sample_grey(source)
     return Plan(
         config=config,
@@ -105,9 +109,26 @@ def chunk_shape(block: Vec3) -> Vec3:
     return vec3(_chunk_length(length) for length in block)
 
 
-def default_block(extent: Vec3) -> Vec3:
-    """Up to 128x512x512 voxels; a smaller extent rounded up to a multiple of 32."""
-    return vec3(min(d, -(-e // 32) * 32) for d, e in zip(DEFAULT_BLOCK, extent, strict=True))
+def default_block(extent: Vec3, patch: Vec3 = DEFAULT_PATCH) -> Vec3:
+    """The fewest blocks of at most 2^25 voxels: the axis with the most patches is halved again and again.
+
+    Every block face costs patches that both neighbours compute, so blocks are as large as memory allows, and as many
+    patches long on each axis. Sides of more than one block are multiples of 64.
+
+    Args:
+        extent: voxels z y x.
+        patch: the network's patch in the volume's voxels, z y x.
+    """
+    parts = [1, 1, 1]
+    while prod(map(min, block := _sides(extent, parts), extent)) > DEFAULT_BLOCK_VOXELS:
+        longest = max(range(3), key=lambda axis: block[axis] / patch[axis])
+        parts[longest] += 1
+    return block
+
+
+def _sides(extent: Vec3, parts: list[int]) -> Vec3:
+    steps = [16 if n == 1 else 64 for n in parts]
+    return vec3(-(-e // (n * s)) * s for e, n, s in zip(extent, parts, steps, strict=True))
 
 
 def instance_plan(settings: InstanceSettings, voxel_size_nm: FloatVec3, spec: ModelSpec | None) -> InstancePlan:
@@ -116,7 +137,7 @@ def instance_plan(settings: InstanceSettings, voxel_size_nm: FloatVec3, spec: Mo
     Published: T1 0.9 and T2 0.8 on truncated uint8 maps, 6-connected, isolated voxels dropped, dilated by 1x7x7, then
     < 128 voxels dropped (reference: post-processing of the MitoEM2021 challenge code). Default: the model's thresholds.
     """
-    base = PUBLISHED if settings.preset == "published" else _default_instances(spec)
+    base = PUBLISHED if settings.preset == "published" else _default_instances(spec, voxel_size_nm)
     chosen = {name: getattr(settings, name) for name in base if getattr(settings, name) is not None}
     values = {**base, **chosen}
     kind = str(values["grow"])
@@ -145,16 +166,16 @@ PUBLISHED: dict[str, float | int | str] = {
 }
 
 
-def _default_instances(spec: ModelSpec | None) -> dict[str, float | int | str]:
-    thresholds = spec.thresholds if spec is not None else None
+def _default_instances(spec: ModelSpec | None, voxel_size_nm: FloatVec3) -> dict[str, float | int | str]:
+    thresholds = Thresholds() if spec is None else spec.thresholds
     return {
-        "seed_above": thresholds.seed_semantic if thresholds else 0.9,
-        "boundary_below": thresholds.seed_boundary if thresholds else 0.8,
+        "seed_above": thresholds.seed_semantic,
+        "boundary_below": thresholds.seed_boundary,
         "connectivity": 6,
         "grow": "mask",
-        "mask_above": thresholds.semantic if thresholds else 0.5,
-        "grow_nm": 60.0,
-        "minimum_voxels": 128,
+        "mask_above": thresholds.semantic,
+        "grow_nm": thresholds.grow_nm,
+        "minimum_voxels": int(SMALLEST_NM3 / prod(voxel_size_nm)),
     }
 
 
@@ -217,15 +238,15 @@ def _legal_side(side: int, extent: int) -> int:
     return min(nearest, extent // PATCH_MULTIPLE * PATCH_MULTIPLE)
 
 
-def block_shape(given: Vec3 | None, extent: Vec3) -> Vec3:
+def block_shape(given: Vec3 | None, extent: Vec3, patch: Vec3 = DEFAULT_PATCH) -> Vec3:
     """The block the user gave, or the default for this extent; refused when its labels would not fit."""
-    block = given or default_block(extent)
+    block = given or default_block(extent, patch)
     if prod(block) > LARGEST_BLOCK_VOXELS:
         raise BadInput(
             f"block.shape={list(block)}",
             f"a block holds at most 2^31 voxels, this one {prod(block):,}",
             "the fragments of a block are counted in 32 bits",
-            f"For example {list(default_block(extent))}.",
+            f"For example {list(default_block(extent, patch))}.",
         )
     return block
 

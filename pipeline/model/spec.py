@@ -21,8 +21,7 @@ class Thresholds(BaseModel):
     Attributes:
         semantic: mask = semantic > this.
         seed_semantic, seed_boundary: seed = semantic > seed_semantic and boundary < seed_boundary.
-        grow: in-plane voxels of the model by which a seed grows through the mask.
-        smallest: objects of fewer voxels (of the model) are dropped.
+        grow_nm: distance by which seeds grow through the mask.
     """
 
     model_config = _STRICT
@@ -30,8 +29,7 @@ class Thresholds(BaseModel):
     semantic: float = Field(default=0.5, ge=0.0, le=1.0)
     seed_semantic: float = Field(default=0.9, ge=0.0, le=1.0)
     seed_boundary: float = Field(default=0.8, ge=0.0, le=1.0)
-    grow: int = Field(default=3, ge=0)
-    smallest: int = Field(default=128, ge=0)
+    grow_nm: float = Field(default=60.0, ge=0.0)
 
 
 class ModelSpec(BaseModel):

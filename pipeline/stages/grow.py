@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -9,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from pipeline.formats import Array
-from pipeline.geometry import Box, Vec3
+from pipeline.geometry import Box, Vec3, vec3
 from pipeline.grid import Block, BlockGrid
 from pipeline.ops.fragments import fragment_table
 from pipeline.ops.grow import dilate, grow
@@ -73,6 +74,8 @@ class GrowStage:
         box = block.core.grown(self.halo).clipped(Box.of_shape(self.extent))
         with watch("read"):
             ids = self._instances(box)
+            if not ids.any():  # nothing grows into the core: no chunks to write, and none from an attempt before
+                return watch.result(block.number)
             semantic = to_uint8(self.semantic.read(box))
         inner = block.core.slices(box.start)
         with watch("op"):
@@ -80,19 +83,30 @@ class GrowStage:
             local, present = compact(np.ascontiguousarray(grown[inner]))
             rows = fragment_table(local, len(present), block.core, self.extent, np.ascontiguousarray(semantic[inner]))
         with watch("write"):
-            self.grown.write(block.core, local)
             if len(present):
+                self.grown.write(block.core, local)
                 self.rows.write(block.number, {"ids": present, "rows": rows})
         return watch.result(block.number, len(present))
 
     def _instances(self, box: Box) -> Array:
         """Provisional instance ids of a box that may reach into neighbouring blocks."""
-        offsets, table = open_table(self.offsets), open_table(self.table)
+        parts = list(self._parts(box))
         ids = np.zeros(box.shape, np.uint64)
-        local = self.labels.read(box)
-        for block in self.grid.covering(box):
-            first, last = int(offsets[block.number]), int(offsets[block.number + 1])
-            if first < last:
-                part = block.core.clipped(box).slices(box.start)
-                ids[part] = relabel(np.ascontiguousarray(local[part]), np.asarray(table[first:last]))
+        if not parts:
+            return ids
+        hull = Box(
+            vec3(min(part.start[axis] for part, _ in parts) for axis in range(3)),
+            vec3(max(part.stop[axis] for part, _ in parts) for axis in range(3)),
+        )
+        local = self.labels.read(hull)
+        for part, table in parts:
+            ids[part.slices(box.start)] = relabel(np.ascontiguousarray(local[part.slices(hull.start)]), table)
         return ids
+
+    def _parts(self, box: Box) -> Iterator[tuple[Box, Array]]:
+        """The parts of a box in blocks that hold an instance, with their slices of the table."""
+        offsets, table = open_table(self.offsets), open_table(self.table)
+        for block in self.grid.covering(box):
+            ids = np.asarray(table[int(offsets[block.number]) : int(offsets[block.number + 1])])
+            if ids.any():
+                yield block.core.clipped(box), ids

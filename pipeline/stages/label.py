@@ -63,8 +63,8 @@ class LabelStage:
             labels, n = label(seeds(semantic, boundary, self.semantic_above, self.boundary_below), self.connectivity)
             rows = fragment_table(labels, n, block.core, self.extent, semantic)
         with watch("write"):
-            self.labels.write(block.core, labels)
-            if n:
+            if n:  # an empty block has no chunks, nor had it any in an attempt before
+                self.labels.write(block.core, labels)
                 self.rows.write(block.number, {"rows": rows})
                 self.rims.write(block.number, rim(labels).to_arrays())
         return watch.result(block.number, n)

@@ -41,8 +41,10 @@ class RelabelStage:
         watch = Stopwatch()
         offsets = open_table(self.offsets)
         ids = np.asarray(open_table(self.table)[int(offsets[block.number]) : int(offsets[block.number + 1])])
+        if not ids.any():  # all dropped or none there: no chunks to write, and none from an attempt before
+            return watch.result(block.number)
         with watch("read"):
-            labels = self.labels.read(block.core) if ids.any() else np.zeros(block.core.shape, np.uint32)
+            labels = self.labels.read(block.core)
         with watch("op"):
             final = relabel(labels, ids)
         with watch("write"):

@@ -85,6 +85,7 @@ class TrainConfig(BaseModel):
 
     Attributes:
         name, description: of the model that comes out.
+        volumes, validation: labelled tissue; the second is never trained on, and tunes the thresholds at the end.
         output: directory of checkpoint, log and result.
         voxel_size_nm: (z, y, x) that the model is meant for, written into its specification.
         crop: (z, y, x) of a training crop; y and x multiples of 16.

@@ -25,6 +25,7 @@ from pipeline.training.config import TrainConfig
 from pipeline.training.export import export
 from pipeline.training.loss import weighted_bce
 from pipeline.training.samples import Samples
+from pipeline.training.thresholds import tuned
 from pipeline.training.validation import validate
 from pipeline.training.volumes import LabelledVolume, load_volume
 
@@ -47,7 +48,7 @@ def train(config: TrainConfig) -> Path:
     run = TrainingRun(config, Samples(volumes, config), output)
     run.finish(validation)
     run.recalibrate()
-    return export(run.average, config, output)
+    return export(run.average, config, output, tuned(run.average, validation, config) if validation else None)
 
 
 class TrainingRun:
