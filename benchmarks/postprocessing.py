@@ -1,7 +1,7 @@
 """Which post-processing is better: the published one or the default? Both on the same stored maps against truth.
 
-``python -m benchmarks.postprocessing RUN TRUTH [RUN TRUTH ...]``: RUN is a finished run, TRUTH its instances. Only labelled
-data that the network and the thresholds were not chosen on tells anything.
+``python -m benchmarks.postprocessing RUN TRUTH [RUN TRUTH ...]``: RUN is a finished run, TRUTH its instances. Only
+labelled data that the network and the thresholds were not chosen on tells anything.
 """
 
 from __future__ import annotations

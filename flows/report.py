@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 from flows.progress import duration
-from pipeline.export import neuroglancer_state
-from pipeline.formats import Kind
 from pipeline.job import Job
-from pipeline.stages.export import ExportStage
-from pipeline.tables import write_whole
 
 
 def markdown_of(job: Job, report: Mapping[str, Any]) -> str:
@@ -31,23 +27,14 @@ def markdown_of(job: Job, report: Mapping[str, Any]) -> str:
         "| stage | blocks | read | compute | write |",
         "|---|---:|---:|---:|---:|",
     ]
-    lines += [_stage_row(stage) for stage in report["stages"]]
+    lines += _rows(report["stages"])
     warnings = report.get("warnings", [])
     return "\n".join([*lines, "", *(f"> {warning}" for warning in warnings)])
 
 
-def _stage_row(stage: Mapping[str, Any]) -> str:
-    read, op, write = (duration(seconds) for seconds in stage["seconds"])
-    return f"| {stage['stage']} | {stage['blocks']} | {read} | {op} | {write} |"
-
-
-def write_neuroglancer_state(job: Job, base_url: str) -> dict[str, Any]:
-    """The Neuroglancer state of a job's export as seen through ``base_url``."""
-    levels = [s.level for step in job.steps for s in step.stages if isinstance(s, ExportStage) and s.level.mip == 0]
-    kinds: dict[str, Kind] = {level.layer: level.kind for level in levels}
-    volume = levels[0].target
-    size = volume.voxel_size_nm or (1.0, 1.0, 1.0)
-    z, y, x = (o / s + n / 2 for o, s, n in zip(volume.offset_nm, size, volume.shape, strict=True))
-    state = neuroglancer_state(base_url, kinds, size, (z, y, x))
-    write_whole(job.directory.root / "neuroglancer.json", json.dumps(state, indent=2).encode())
-    return state
+def _rows(stages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """A row a stage; the levels of one exported layer make one row."""
+    for name, levels in groupby(stages, key=lambda stage: stage["stage"].rpartition("-mip")[0] or stage["stage"]):
+        parts = list(levels)
+        read, op, write = (duration(sum(part["seconds"][i] for part in parts)) for i in range(3))
+        yield f"| {name} | {sum(part['blocks'] for part in parts)} | {read} | {op} | {write} |"

@@ -13,12 +13,24 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 
 from pipeline.errors import TeramitoError
 
 START_SECONDS = 120.0  # its first start makes a database: 8 s here on two idle cores, far more on a busy machine
 _PR_SET_PDEATHSIG = 1
+# One run needs no schedules, automations, worker pools nor clean-up of others: services that only poll its database.
+_NOT_NEEDED = (
+    "CANCELLATION_CLEANUP",
+    "CLEANUP_RECONCILER",
+    "FOREMAN",
+    "LATE_RUNS",
+    "PAUSE_EXPIRATIONS",
+    "REPOSSESSOR",
+    "SCHEDULER",
+    "TRIGGERS",
+)
 
 
 @contextmanager
@@ -39,6 +51,7 @@ def prefect_server(home: Path) -> Iterator[str]:
     with (home / "server.log").open("ab") as log:
         process = _start(home, port, log.fileno())
         try:
+            import_module("prefect")  # takes seconds in this process too: meanwhile
             _wait(url, process, home)
             yield url
         finally:
@@ -55,7 +68,9 @@ def _start(home: Path, port: int, log: int) -> subprocess.Popen[bytes]:
         **os.environ,
         "PREFECT_HOME": str(home),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "DO_NOT_TRACK": "1",
+        **{f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in _NOT_NEEDED},
         "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
     }
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]

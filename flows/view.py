@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -112,7 +113,9 @@ def exported(directory: RunDirectory) -> Layers:
             "the layers are written by its last step",
             f"See how far it is: teramito status {directory.root}",
         )
-    return {name: (json.loads(found[name].read_text())["type"], describe(str(found[name].parent), "")) for name in names}
+    return {
+        name: (json.loads(found[name].read_text())["type"], describe(str(found[name].parent), "")) for name in names
+    }
 
 
 def state_of(layers: Layers, base_url: str) -> dict[str, Any]:
@@ -143,17 +146,15 @@ def _geometry(layers: Layers) -> tuple[Vec3, FloatVec3, FloatVec3]:
 @contextmanager
 def _neuroglancer(folder: Path, layers: Layers, port: int) -> Iterator[Shown]:
     """Neuroglancer's own server, whose page needs no network, with our files beside the page."""
-    import neuroglancer
-    from neuroglancer import server
-
+    neuroglancer: Any = import_module("neuroglancer")
     neuroglancer.set_server_bind_address(HOST, port)
     with _port_is_free(port):
         # Credentials: the page could otherwise ask this process for its owner's Google log-in.
         viewer = neuroglancer.Viewer(allow_credentials=False)
     try:
         prefix = f"/precomputed/{viewer.token}"
-        server.global_server.app.add_handlers(".*", _routes(prefix, folder))
-        base = server.get_server_url() + prefix
+        neuroglancer.server.global_server.app.add_handlers(".*", _routes(prefix, folder))
+        base = neuroglancer.server.get_server_url() + prefix
         viewer.set_state(state_of(layers, base))
         yield Shown(viewer.get_viewer_url(), _sources(base, layers), offline=True)
     finally:

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
+from math import prod
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from pipeline.geometry import Box, Vec3, vec3
 from pipeline.ops.lattice import Lattice, WeightKind
@@ -155,10 +155,34 @@ def empty_voxels(raw: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
 
     What lies outside ``raw`` counts as not empty; the caller reads a window more than it keeps on every side.
     """
-    zero = raw == 0
-    if np.count_nonzero(zero) < np.prod(EMPTY_WINDOW):
+    zero = np.asarray(raw == 0)
+    fits = all(n >= length for n, length in zip(raw.shape, EMPTY_WINDOW, strict=True))
+    if not fits or np.count_nonzero(zero) < prod(EMPTY_WINDOW):
         return np.zeros(raw.shape, bool)
-    return np.asarray(ndimage.binary_opening(zero, np.ones(EMPTY_WINDOW, bool)), bool)
+    for axis, length in enumerate(EMPTY_WINDOW):
+        zero = _windowed(np.logical_and, zero, axis, length)
+    for axis, length in enumerate(EMPTY_WINDOW):
+        zero = _windowed(np.logical_or, _padded(zero, axis, length - 1), axis, length)
+    return zero
+
+
+def _windowed(operation: np.ufunc, mask: npt.NDArray[np.bool_], axis: int, length: int) -> npt.NDArray[np.bool_]:
+    """The operation over every window of ``length`` along an axis, in log2(length) passes; shorter by length - 1."""
+    width = 1
+    while width < length:
+        step = min(width, length - width)
+        before, after = _parts(mask, axis, step)
+        mask, width = operation(before, after), width + step
+    return mask
+
+
+def _parts(mask: npt.NDArray[np.bool_], axis: int, step: int) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    every = (slice(None),) * axis
+    return mask[(*every, slice(None, max(mask.shape[axis] - step, 0)))], mask[(*every, slice(step, None))]
+
+
+def _padded(mask: npt.NDArray[np.bool_], axis: int, width: int) -> npt.NDArray[np.bool_]:
+    return np.pad(mask, [(width, width) if a == axis else (0, 0) for a in range(3)])
 
 
 def _groups(boxes: Iterator[Box], size: int) -> Iterator[list[Box]]:

@@ -12,11 +12,11 @@ from pipeline.training.config import TrainConfig
 
 def export(network: ResUNetH, config: TrainConfig, directory: Path, thresholds: Thresholds | None = None) -> Path:
     """Write weights and specification; returns the path of the specification."""
-    from safetensors.torch import save_file  # not needed to train, only to end
+    from safetensors.torch import save  # not needed to train, only to end
 
     weights = directory / f"{config.name}.safetensors"
     state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
-    save_file(state, weights)
+    weights.write_bytes(save(state))
     spec = ModelSpec(
         name=config.name,
         description=config.description,

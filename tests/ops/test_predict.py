@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from pipeline.geometry import Box
 from pipeline.grid import BlockGrid
@@ -111,6 +112,14 @@ def test_the_empty_part_of_a_half_filled_patch_is_zero_and_single_dark_voxels_ar
     empty = empty_voxels(raw)
     assert empty[:, :, 20:].all()
     assert not empty[:, :, :20].any()
+
+
+def test_emptiness_is_the_binary_opening_of_the_zeros_by_the_window():
+    random = np.random.default_rng(3)
+    for shape in ((2, 40, 31), (1, 9, 9), (3, 5, 40)):
+        raw = random.integers(0, 2, shape).astype(np.uint8) * (random.random(shape) < 0.03)
+        expected = ndimage.binary_opening(raw == 0, np.ones((1, 9, 9), bool))
+        np.testing.assert_array_equal(empty_voxels(raw), expected)
 
 
 def test_block_mean_and_interpolation_keep_a_constant_and_a_ramp():
