@@ -14,7 +14,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ from pipeline.stages.predict import PredictStage
 from pipeline.statistics import sample_grey
 from pipeline.volume import Volume
 
-SHAPE, BLOCK, PATCH, OVERLAP = (64, 256, 256), (32, 256, 256), (16, 128, 128), (4, 32, 32)
+SHAPE, BLOCK, PATCH, OVERLAP = (32, 256, 256), (32, 128, 256), (16, 128, 128), (4, 32, 32)
 VOXEL_SIZE_NM = (10.0, 10.0, 10.0)
 WIDTHS = (8, 16, 32, 48, 64)  # of mito-starter
 ENGINE_THREADS = 2
@@ -157,7 +157,11 @@ def measure(folder: Path, sizes: Sizes, model: str, repeats: int) -> list[dict[s
     ratio = statistics.median(b / e["seconds"] for b, e in zip(bare, engine, strict=True))
     medians = {name: statistics.median(each[name] for each in engine) for name in engine[0]}
     alone = {"seconds": statistics.median(bare), "read_s": 0.0, "op_s": statistics.median(bare), "write_s": 0.0}
-    shared = {"patch": "x".join(map(str, sizes.patch)), "torch_threads": torch.get_num_threads(), "repeats": repeats}
+    shared = {
+        **{name: "x".join(map(str, size)) for name, size in asdict(sizes).items()},
+        "torch_threads": torch.get_num_threads(),
+        "repeats": repeats,
+    }
     count = len(patches)
     return [
         {**row("bare loop", alone, count, sizes, 1.0), **shared},

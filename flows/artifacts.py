@@ -17,12 +17,13 @@ from pipeline.executor import Progress
 from pipeline.ledger import Ledger
 from pipeline.run import Step
 from pipeline.stage import Stage
+from pipeline.stages.predict import PredictStage
 
 EVERY_S = 2.0  # an artifact update costs about 16 ms
 RUN_KEY = "progress-run"
-# Seconds a megavoxel of one worker, for the share of a step in the whole run only: measured with the shipped model on
-# two CPU cores. The time left follows what the run itself is seen to take.
-COST = {"predict": 1.5, "label": 0.03, "stitch": 0.01, "grow": 0.06, "relabel": 0.04, "export": 0.15}
+# Seconds a megavoxel (of the network's own voxels for predict) on two CPU cores with the shipped model. Only the ratios
+# matter, for the share of a step in the whole run; the time left follows what the run itself is seen to take.
+COST = {"predict": 10.0, "label": 0.03, "stitch": 0.01, "grow": 0.06, "relabel": 0.04, "export": 0.15}
 LOG = logging.getLogger(__name__)
 
 
@@ -141,4 +142,5 @@ class ArtifactWatcher(Watcher):
 
 
 def _weight(step: str, stage: Stage) -> float:
-    return COST.get(step, 0.1) * prod(stage.grid.extent) / 1e6
+    voxels = prod(stage.grid.extent)
+    return COST.get(step, 0.1) * (voxels / prod(stage.op.scale) if isinstance(stage, PredictStage) else voxels)

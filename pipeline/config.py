@@ -16,11 +16,9 @@ S = TypeVar("S", bound=BaseModel)
 PositiveVec3 = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
 Vec3Field = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
 Count = Annotated[int, Field(ge=1)]
-SizeNm = tuple[
-    Annotated[float, Field(gt=0)],
-    Annotated[float, Field(gt=0)],
-    Annotated[float, Field(gt=0)],
-]
+# Infinity is no length, and has no place in JSON.
+Length = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+SizeNm = tuple[Length, Length, Length]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -74,7 +72,9 @@ class InstanceSettings(Settings):
     mask_above: Probability | None = Field(
         None, description="Growth stays where the semantic probability is above this."
     )
-    grow_nm: Annotated[float, Field(ge=0)] | None = Field(None, description="How far seeds grow through the mask, nm.")
+    grow_nm: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
+        None, description="How far seeds grow through the mask, nm."
+    )
     minimum_voxels: Annotated[int, Field(ge=0)] | None = Field(
         None, description="Whole instances with fewer voxels are dropped, after growing."
     )
@@ -119,7 +119,7 @@ class ClusterSettings(Settings):
     allowed_failures: Annotated[int, Field(ge=0)] = Field(
         default=2, description="Dead workers a block may leave behind before it is suspected of killing them."
     )
-    worker_wait_s: Annotated[float, Field(gt=0)] = Field(
+    worker_wait_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
         default=120.0, description="Seconds to wait for a worker where there is none, then give up."
     )
 
@@ -190,8 +190,6 @@ def with_override(values: dict[str, Any], setting: str) -> dict[str, Any]:
     Raises:
         BadInput: there is no ``=``.
     """
-    import yaml
-
     key, separator, text = setting.partition("=")
     if not separator or not key:
         raise BadInput(
@@ -204,8 +202,22 @@ def with_override(values: dict[str, Any], setting: str) -> dict[str, Any]:
         inner = place.get(name)
         place[name] = dict(inner) if isinstance(inner, dict) else {}
         place = place[name]
-    place[last] = yaml.safe_load(text)
+    place[last] = _yaml_value(setting, text)
     return changed
+
+
+def _yaml_value(setting: str, text: str) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise BadInput(
+            f"--set {setting}",
+            "the value must be YAML",
+            " ".join(str(error).split()),
+            "For example --set block.shape=[64,256,256].",
+        ) from None
 
 
 def _problem(kind: type[BaseModel], detail: dict[str, Any]) -> BadInput:

@@ -17,11 +17,11 @@ import numpy as np
 from pipeline.errors import BadInput
 from pipeline.formats import Array, Kind
 from pipeline.formats.address import join
-from pipeline.formats.precomputed import DTYPES, cloud_path, create_precomputed, mip_levels
+from pipeline.formats.precomputed import DTYPES, cloud_path, create_precomputed, mip_levels, torn_chunk_errors
 from pipeline.geometry import Box, FloatVec3, Vec3, vec3
 from pipeline.grid import Block, BlockGrid
 from pipeline.ops.downsample import MOST_MIPS, downsample, mip_factors
-from pipeline.volume import Volume
+from pipeline.volume import UNREADABLE, Volume
 
 CHUNK: Vec3 = (64, 64, 64)
 CHUNKS_PER_BLOCK = 2  # per axis: 128^3, at most 256^3 uint64 read for it (134 MB)
@@ -129,16 +129,20 @@ def probe(source: Volume, target: Volume, count: int = 8, seed: int = 0) -> list
     problems = _header_mismatches(source, exported)
     if problems:
         return problems
+    unreadable: tuple[type[Exception], ...] = (BadInput, *torn_chunk_errors(), *UNREADABLE)
     for box in _probe_boxes(source.box, count, seed):
         try:
-            found = _physical_cutout(exported, source, box)
+            found, wanted = _physical_cutout(exported, source, box), source.read(box)
         except EmptyVolumeException:
             problems.append(f"{target} {box}: a chunk is missing")
             continue
         except OutOfBoundsError:
             problems.append(f"{target} {box}: the export holds nothing at its position in nm")
             continue
-        wrong = int(np.count_nonzero(found != source.read(box)))
+        except unreadable as error:
+            problems.append(f"{target} {box}: it or its source cannot be read ({type(error).__name__}: {error})")
+            continue
+        wrong = int(np.count_nonzero(found != wanted))
         if wrong:
             problems.append(f"{target} {box}: {wrong} of {box.size} voxels differ from {source}")
     return problems

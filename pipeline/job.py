@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from pipeline.formats import Kind
 from pipeline.formats.address import is_remote
 from pipeline.grid import BlockGrid
 from pipeline.plan import Plan, block_shape, chunk_shape, instance_plan, make_plan, required_voxel_size
-from pipeline.run import RunDirectory, Step, claim, identity, source_fingerprint
+from pipeline.run import RunDirectory, Step, claim, identity, recognised, source_fingerprint
 from pipeline.stage import digest
 from pipeline.steps import Labelling, Maps, export_step, instance_steps, predict_step
 from pipeline.verify import is_finished
@@ -36,6 +36,14 @@ class Job:
     facts: Mapping[str, Any]
     warnings: tuple[str, ...] = ()
 
+    def require_place(self) -> None:
+        """Refuse a directory that holds anything but this run; writes nothing.
+
+        Raises:
+            RunConflict: see ``pipeline.run.recognised``.
+        """
+        recognised(self.directory, self.manifest)
+
     @contextmanager
     def opened(self) -> Iterator[bool]:
         """Hold the directory; yields True when the job was finished before and there is nothing to do.
@@ -43,6 +51,7 @@ class Job:
         Raises:
             RunConflict: another process works there, or the directory holds another configuration.
         """
+        self.require_place()  # before the lock, which is a file, goes into somebody else's directory
         with self.directory.locked():
             claim(self.directory, self.manifest)
             yield is_finished(self.directory)
@@ -55,7 +64,9 @@ def run_job(config: RunConfig) -> tuple[Job, Plan]:
         BadInput: the configuration cannot work on this volume.
     """
     directory = _directory(config.output)
-    plan = make_plan(config)
+    plan = make_plan(config)  # its refusals name paths as they were given; everything after takes them as absolute
+    config = config.model_copy(update={"input": _absolute(config.input), "model": _absolute_model(config.model)})
+    plan = replace(plan, config=config)
     predict, maps = predict_step(plan, directory)
     labelling = Labelling(directory, plan.grid, plan.chunks, plan.instances)
     instances, segmentation, final = instance_steps(labelling, maps)
@@ -102,7 +113,8 @@ def instances_job(config: InstancesConfig) -> Job:
         "voxel_size_nm": list(size),
         "block": list(grid.block),
     }
-    decided = {**_settings(config), "maps": [identity(semantic), identity(boundary)]}
+    located = {name: _absolute(getattr(config, name)) for name in ("semantic", "boundary")}
+    decided = {**_settings(config), **located, "maps": [identity(semantic), identity(boundary)]}
     whole = (*steps, export_step(directory, layer, config.export.chunk))
     return Job(directory, whole, config.cluster, _manifest(decided, facts), facts)
 
@@ -116,6 +128,19 @@ def _directory(output: str) -> RunDirectory:
             "Run into a directory and copy RUN/precomputed to the bucket afterwards: teramito convert.",
         )
     return RunDirectory(Path(output).expanduser().absolute())
+
+
+def _absolute(address: str) -> str:
+    """An address that means the same in any folder: a run is verified and resumed from anywhere."""
+    prefix = "precomputed://" if address.startswith("precomputed://") else ""
+    rest = address.removeprefix(prefix)
+    return (
+        address if is_remote(rest) or rest.startswith("file://") else prefix + str(Path(rest).expanduser().absolute())
+    )
+
+
+def _absolute_model(model: str) -> str:
+    return str(Path(model).absolute()) if model.endswith(".json") else model
 
 
 def _settings(config: RunConfig | InstancesConfig) -> dict[str, Any]:

@@ -126,7 +126,7 @@ def stored_volume(url: str, grid: BlockGrid, dtype: str, like: Volume, chunks: V
 
 def create_if_missing(volume: Volume, grid: BlockGrid) -> None:
     """Create an intermediate array unless it is there whole; its metadata are written last by the library."""
-    if not (Path(volume.url) / "0" / "zarr.json").exists():
+    if not is_whole_json(Path(volume.url) / "0" / "zarr.json"):
         ome_zarr.create(
             volume.url,
             grid.extent,
@@ -138,34 +138,76 @@ def create_if_missing(volume: Volume, grid: BlockGrid) -> None:
         )
 
 
+def is_whole_json(path: Path) -> bool:
+    """False for a file that is not there, and for one that a full disk or a kill has left empty or torn."""
+    try:
+        json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return False
+    return True
+
+
 def claim(directory: RunDirectory, manifest: Mapping[str, Any]) -> bool:
     """Make a new run directory or recognise the same run in an existing one; True when it was there already.
 
     Raises:
-        RunConflict: the directory holds a run of another configuration (names the fields) or other files.
+        RunConflict: see ``recognised``.
     """
-    path = directory.manifest
-    if not path.exists():
-        others = (
-            [entry.name for entry in directory.root.iterdir() if entry.name != "lock"]
-            if directory.root.exists()
-            else []
-        )
-        if others and others != ["prefect"]:
+    if recognised(directory, manifest):
+        return True
+    write_whole(directory.manifest, json.dumps(manifest, indent=2).encode())
+    return False
+
+
+def recognised(directory: RunDirectory, manifest: Mapping[str, Any]) -> bool:
+    """True when the directory holds this very run, False when it is new or empty; writes nothing.
+
+    Raises:
+        RunConflict: it holds a run of another configuration (names the fields) or other files.
+    """
+    if not directory.manifest.exists():
+        others = sorted(entry.name for entry in _entries(directory.root) if not _is_ours(entry.name))
+        if others:
             raise RunConflict(
-                f"{directory.root}: this directory is not empty and holds no run ({', '.join(sorted(others)[:5])}). "
+                f"{directory.root}: this directory is not empty and holds no run ({', '.join(others[:5])}). "
                 "Choose an empty or a new directory."
             )
-        write_whole(path, json.dumps(manifest, indent=2).encode())
         return False
-    found = json.loads(path.read_text())
-    changes = list(differences(found["settings"], manifest["settings"]))
+    changes = list(differences(recorded(directory)["settings"], manifest["settings"]))
     if changes:
         raise RunConflict(
             f"{directory.root}: this directory holds a run of another configuration; changed: {'; '.join(changes)}. "
             "Use a new output directory, or go back to the old values to resume."
         )
     return True
+
+
+def recorded(directory: RunDirectory) -> dict[str, Any]:
+    """The content of ``run.json``.
+
+    Raises:
+        RunConflict: it was not written by a run.
+    """
+    try:
+        found = json.loads(directory.manifest.read_bytes())
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or not isinstance(found.get("settings"), dict):
+        raise RunConflict(
+            f"{directory.manifest}: this file does not hold the configuration of a run. Choose another directory."
+        )
+    return found
+
+
+def _entries(root: Path) -> list[Path]:
+    if root.exists() and not root.is_dir():
+        raise RunConflict(f"{root}: the output of a run is a directory, and this is a file. Choose another name.")
+    return list(root.iterdir()) if root.exists() else []
+
+
+def _is_ours(name: str) -> bool:
+    # What stands in a directory before run.json does; the last is run.json half written, when a run was killed then.
+    return name in ("lock", "prefect") or name.startswith(".run.json.")
 
 
 def differences(old: Any, new: Any, key: str = "") -> Iterator[str]:

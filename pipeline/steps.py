@@ -22,6 +22,7 @@ from pipeline.run import (
     Step,
     counts_of,
     create_if_missing,
+    is_whole_json,
     source_fingerprint,
     stored_volume,
 )
@@ -209,7 +210,7 @@ def _create(volumes: Sequence[Volume], grid: BlockGrid) -> None:
 
 
 def _create_layers(levels: Sequence[ExportLevel]) -> None:
-    missing = [level for level in levels if level.mip == 0 and not (Path(level.target.url) / "info").exists()]
+    missing = [level for level in levels if level.mip == 0 and not is_whole_json(Path(level.target.url) / "info")]
     names = {level.layer for level in missing}
     create_layers([level for level in levels if level.layer in names])
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as parquet
 
 from pipeline import __version__
-from pipeline.errors import StageFailed
-from pipeline.export import probe
+from pipeline.errors import BadInput, StageFailed
+from pipeline.export import ExportLevel, probe
 from pipeline.ledger import parse_line
 from pipeline.run import RunDirectory, Step, counts_of, open_ledger
 from pipeline.stage import Stage
@@ -41,8 +44,9 @@ class StageStatus:
 def verify(steps: Sequence[Step], directory: RunDirectory) -> list[str]:
     """Everything that is missing or wrong in a run; empty when it is complete.
 
-    Counts every block of every stage in the ledgers, reads sampled blocks of the segmentation back against the table
-    they were made with, checks the instance table against it, and probes every exported layer.
+    Counts every block of every stage in the ledgers and every chunk of the exported layers, reads sampled blocks of
+    the segmentation back against the table they were made with, checks the instance table against it, and probes
+    every exported layer.
     """
     problems = [problem for stage in stages_of(steps) for problem in _missing_blocks(directory, stage)]
     if problems:
@@ -50,10 +54,8 @@ def verify(steps: Sequence[Step], directory: RunDirectory) -> list[str]:
     relabel = next(stage for stage in stages_of(steps) if isinstance(stage, RelabelStage))
     problems += _segmentation_problems(directory, relabel)
     for stage in stages_of(steps):
-        if isinstance(stage, ExportStage) and stage.level.mip == 0:
-            problems += [
-                f"{stage.name}: {problem}" for problem in probe(stage.level.source, stage.level.target, PROBES)
-            ]
+        if isinstance(stage, ExportStage):
+            problems += [f"{stage.name}: {problem}" for problem in _export_problems(stage.level)]
     return problems
 
 
@@ -61,7 +63,11 @@ def require_verified(steps: Sequence[Step], directory: RunDirectory) -> None:
     """Raise StageFailed with everything ``verify`` found."""
     problems = verify(steps, directory)
     if problems:
-        raise StageFailed("the run is not complete:\n  " + "\n  ".join(problems))
+        raise StageFailed(
+            "the run is not complete:\n  "
+            + "\n  ".join(problems)
+            + f"\nTo compute a stage again, delete its ledger in {directory.root / 'ledgers'} and run the same command."
+        )
 
 
 def write_report(directory: RunDirectory, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,14 +133,34 @@ def _missing_blocks(directory: RunDirectory, stage: Stage) -> list[str]:
 def _segmentation_problems(directory: RunDirectory, relabel: RelabelStage) -> list[str]:
     table = open_table(relabel.table)
     highest = int(table.max()) if len(table) else 0
-    listed = parquet.read_metadata(directory.instances).num_rows
-    problems = []
-    if listed != highest:
-        problems.append(f"{directory.instances}: {listed} instances, the segmentation has {highest}")
+    problems = _table_problems(directory, highest)
     filled = np.flatnonzero(counts_of(directory, relabel))
     for number in filled[np.unique(np.linspace(0, len(filled) - 1, SPOT_CHECKS).astype(int))] if len(filled) else []:
         problems += _block_problems(relabel, int(number))
     return problems
+
+
+def _table_problems(directory: RunDirectory, highest: int) -> list[str]:
+    try:
+        listed = parquet.read_metadata(directory.instances).num_rows
+    except (OSError, pa.ArrowException) as error:
+        return [f"{directory.instances}: the instance table cannot be read ({' '.join(str(error).split())})"]
+    return [] if listed == highest else [f"{directory.instances}: {listed} instances, the segmentation has {highest}"]
+
+
+def _export_problems(level: ExportLevel) -> list[str]:
+    """Chunks that are not there, at any mip; at the finest, what a probe through cloud-volume finds."""
+    folder = Path(level.target.url)
+    try:
+        key = json.loads((folder / "info").read_bytes())["scales"][level.mip]["key"]
+        # Chunks of zeros are stored too. One is named x0-x1_y0-y1_z0-z1, perhaps with .gz.
+        stored = {entry.name.removesuffix(".gz") for entry in os.scandir(folder / key) if entry.name.count("_") == 2}
+    except (OSError, ValueError, LookupError) as error:
+        return [f"{folder}: its info or chunks are missing ({error})"]
+    chunks = prod(-(-n // c) for n, c in zip(level.target.shape, level.target.chunks, strict=True))
+    if len(stored) < chunks:
+        return [f"{chunks - len(stored)} of {chunks} chunks are missing in {folder / key}"]
+    return probe(level.source, level.target, PROBES) if level.mip == 0 else []
 
 
 def _block_problems(relabel: RelabelStage, number: int) -> list[str]:
@@ -142,7 +168,10 @@ def _block_problems(relabel: RelabelStage, number: int) -> list[str]:
     table = np.asarray(open_table(relabel.table)[int(offsets[number]) : int(offsets[number + 1])])
     core = relabel.grid[number].core
     expected = np.unique(table[table > 0])
-    found = np.unique(relabel.segmentation.read(core))
+    try:
+        found = np.unique(relabel.segmentation.read(core))
+    except BadInput as torn:
+        return [f"segmentation: block {number} {torn}"]
     if np.array_equal(found[found > 0], expected):
         return []
     return [

@@ -107,7 +107,8 @@ class Volume:
         return BadInput(f"{self} {box}", rule, cause.rstrip(". "), "Mend or copy the volume again.")
 
     def _handle(self) -> Handle:
-        return _opened(self.format, self.url, self.path)
+        # A worker outlives a run: another array at the same place is another handle.
+        return _opened(self.format, self.url, self.path, (self.dtype, self.chunks, self.shape))
 
     def __str__(self) -> str:
         return f"{self.url}:{self.path}" if self.path else self.url
@@ -187,7 +188,7 @@ def _cropped(address: str, volume: Volume, crop: tuple[Span, Span, Span]) -> Vol
 
 
 @lru_cache(maxsize=128)
-def _opened(format_name: str, url: str, path: str) -> Handle:
+def _opened(format_name: str, url: str, path: str, _geometry: tuple[str, Vec3, Vec3]) -> Handle:
     return format_module(format_name).open_handle(url, path)
 
 

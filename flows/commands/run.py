@@ -15,7 +15,7 @@ from flows.progress import terminal_watcher
 from pipeline.config import InstancesConfig, RunConfig, parse_config, parse_settings
 from pipeline.errors import BadInput, StageFailed
 from pipeline.job import Job, instances_job, run_job
-from pipeline.run import RunDirectory, require_space
+from pipeline.run import RunDirectory, recorded, require_space
 from pipeline.verify import is_finished, status_of, verify
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file with any of the settings.")]
@@ -110,7 +110,8 @@ def verify_run(
     """
     run_directory = _existing(directory)
     job = recorded_job(run_directory)
-    problems = verify(job.steps, run_directory)
+    with run_directory.locked():
+        problems = verify(job.steps, run_directory)
     facts = {"complete": not problems, "problems": problems}
     if problems and not as_json:
         raise StageFailed("the run is not complete:\n  " + "\n  ".join(problems))
@@ -141,9 +142,7 @@ def execute(
 
 def recorded_job(directory: RunDirectory) -> Job:
     """The job that made a run directory, from its ``run.json``."""
-    import json
-
-    settings = json.loads(directory.manifest.read_text())["settings"]
+    settings = recorded(directory)["settings"]
     values = {key: value for key, value in settings.items() if key not in ("source", "maps", "model_sha256")}
     values["output"] = str(directory.root)
     if "semantic" in values:

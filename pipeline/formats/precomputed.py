@@ -53,7 +53,7 @@ class PrecomputedHandle:
         """The voxels of ``box``; chunks that are not stored read as zero."""
         try:
             cutout = self._volume.download(_bbox(box.shifted(self._offset)), mip=self._mip, parallel=1)
-        except _torn_chunk_errors() as error:
+        except torn_chunk_errors() as error:
             raise ValueError(f"a chunk is torn: {error}") from error
         return np.asarray(cutout)[..., 0].T
 
@@ -245,7 +245,7 @@ def _bbox_class() -> Any:
 
 
 @lru_cache(maxsize=1)
-def _torn_chunk_errors() -> tuple[type[Exception], ...]:
+def torn_chunk_errors() -> tuple[type[Exception], ...]:
     """What cloud-volume and its codecs raise for a torn chunk, as far as it derives from Exception directly."""
     from cloudfiles.compression import DecompressionError
     from cloudfiles.exceptions import IntegrityError

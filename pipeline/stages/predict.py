@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 
 from pipeline.compute import compute_slot
+from pipeline.errors import BadInput
 from pipeline.grid import Block, BlockGrid
 from pipeline.model.load import LoadedModel, load_model
 from pipeline.model.normalisation import Statistics
@@ -88,7 +89,16 @@ class PredictStage:
         return watch.result(block.number, patches)
 
     def _network(self) -> LoadedModel:
-        return load_model(self.model, picked_device(self.device))
+        model = load_model(self.model, picked_device(self.device))
+        if model.spec.sha256 != self.spec.sha256:
+            # A worker outlives a run, and keeps the model it has read first.
+            raise BadInput(
+                f"model {self.model} with the weights {model.spec.sha256[:12]}",
+                f"every worker computes with the weights the run was planned with, {self.spec.sha256[:12]}",
+                "the file was replaced after this worker had loaded it, or lies elsewhere on its machine",
+                "Restart the workers.",
+            )
+        return model
 
 
 def picked_device(device: str) -> str:

@@ -40,6 +40,19 @@ def load_volume(source: Source, config: TrainConfig) -> LabelledVolume:
     if isinstance(source, PhantomSource):
         return _phantom(source, config)
     raw, instances, voxel_size_nm, grey_levels = _arrays(source)
+    _check_arrays(source, raw, instances)
+    start, stop = source.z_range or (0, raw.shape[0])
+    raw, instances = raw[start:stop], instances[start:stop].astype(np.int32)
+    if grey_levels is None:
+        grey_levels = histogram(raw)  # before the reduction, as inference takes it
+    if source.downsample != (1, 1, 1):
+        raw, instances = block_mean(raw, source.downsample), block_mode(instances, source.downsample)
+    name = "/".join(Path(source.raw).with_suffix("").parts[-2:])
+    size = [float(nm * factor) for nm, factor in zip(voxel_size_nm, source.downsample, strict=True)]
+    return _volume(name, raw, instances, (size[0], size[1], size[2]), grey_levels, source, config)
+
+
+def _check_arrays(source: VolumeSource, raw: NDArray[Any], instances: NDArray[Any]) -> None:
     if raw.shape != instances.shape or raw.ndim != 3:
         raise BadInput(
             f"{source.raw}: raw {raw.shape}, instances {instances.shape}",
@@ -54,22 +67,6 @@ def load_volume(source: Source, config: TrainConfig) -> LabelledVolume:
             "the normalisation counts 256 grey levels",
             "Scale them to 0..255 first, the same way for the whole volume.",
         )
-    start, stop = source.z_range or (0, raw.shape[0])
-    raw, instances = raw[start:stop], instances[start:stop].astype(np.int32)
-    if grey_levels is None:
-        grey_levels = histogram(raw)  # before the reduction, as inference takes it
-    if source.downsample != (1, 1, 1):
-        raw, instances = block_mean(raw, source.downsample), block_mode(instances, source.downsample)
-    if not instances.any():
-        raise BadInput(
-            source.instances or source.raw,
-            "the instances hold at least one object",
-            "a network cannot learn from background alone",
-            "Check that the right file is named and z_range is right.",
-        )
-    name = "/".join(Path(source.raw).with_suffix("").parts[-2:])
-    size = [float(nm * factor) for nm, factor in zip(voxel_size_nm, source.downsample, strict=True)]
-    return _volume(name, raw, instances, (size[0], size[1], size[2]), grey_levels, source, config)
 
 
 def _phantom(source: PhantomSource, config: TrainConfig) -> LabelledVolume:
@@ -77,7 +74,8 @@ def _phantom(source: PhantomSource, config: TrainConfig) -> LabelledVolume:
 
     phantom = Phantom(source.shape, source.phantom_seed, config.voxel_size_nm)
     raw, ids = phantom.both(phantom.box)
-    instances = np.unique(ids, return_inverse=True)[1].reshape(ids.shape).astype(np.int32)
+    known = np.union1d(ids, np.zeros(1, ids.dtype))  # ids take 64 bits; their ranks, 0 the background, are few
+    instances = np.searchsorted(known, ids).astype(np.int32)
     name = f"phantom/{source.phantom_seed}"
     return _volume(name, raw, instances, config.voxel_size_nm, histogram(raw), source, config)
 
@@ -91,6 +89,13 @@ def _volume(
     source: Source,
     config: TrainConfig,
 ) -> LabelledVolume:
+    if not instances.any():
+        raise BadInput(
+            name,
+            "the instances hold at least one object",
+            "a network cannot learn from background alone",
+            "Check that the right file is named and z_range is right; a phantom may be too small.",
+        )
     return LabelledVolume(
         name,
         raw,

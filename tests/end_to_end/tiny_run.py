@@ -33,10 +33,10 @@ THRESHOLDS = {"semantic": 0.5, "seed_semantic": 0.66, "seed_boundary": 0.55, "gr
 SMALL = {"instances.minimum_voxels": 8, "export.chunk": [16, 32, 32]}
 
 
-def write_tiny_model(folder: Path, **changes: Any) -> Path:
+def write_tiny_model(folder: Path, seed: int = 5, **changes: Any) -> Path:
     """A network that takes blurred darkness for mitochondria, with a little of all its deeper levels; its .json."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(_darkness_weights(), folder / "tiny.safetensors")
+    save_file(_darkness_weights(seed), folder / "tiny.safetensors")
     spec = {
         "name": "tiny",
         "widths": WIDTHS,
@@ -52,8 +52,8 @@ def write_tiny_model(folder: Path, **changes: Any) -> Path:
     return folder / "tiny.json"
 
 
-def _darkness_weights() -> dict[str, torch.Tensor]:
-    random = np.random.default_rng(5)
+def _darkness_weights(seed: int) -> dict[str, torch.Tensor]:
+    random = np.random.default_rng(seed)
     state = {
         name: torch.from_numpy((0.06 * random.standard_normal(tuple(value.shape))).astype(np.float32))
         for name, value in ResUNetH(WIDTHS, "none", "replicate").state_dict().items()
@@ -114,9 +114,7 @@ def job_of(values: dict[str, Any]) -> Job:
     return run_job(parse_config(values))[0]
 
 
-def run_here(
-    values: dict[str, Any], executor: Executor | None = None, progress: StepProgress | None = None
-) -> Result:
+def run_here(values: dict[str, Any], executor: Executor | None = None, progress: StepProgress | None = None) -> Result:
     """Run (or resume) in this process, one block after another unless told otherwise."""
     job = job_of(values)
     with job.opened() as finished:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from pipeline.errors import BadInput
 from pipeline.training import augment
-from pipeline.training.config import Augmentation, TrainConfig, VolumeSource
+from pipeline.training.config import Augmentation, PhantomSource, TrainConfig, VolumeSource
 from pipeline.training.prepare import prepare
 from pipeline.training.samples import Samples
 from pipeline.training.volumes import block_mean, block_mode, load_volume
@@ -141,6 +141,23 @@ def test_labels_without_an_object_are_refused(tmp_path: Path) -> None:
     c = config({"raw": store(tmp_path / "v.npz", raw, instances * 0)})
     with pytest.raises(BadInput, match="the instances hold at least one object"):
         load_volume(c.volumes[0], c)
+
+
+def test_a_phantom_is_made_from_its_seed_with_ids_that_fit() -> None:
+    c = config({"raw": "unused"}).model_copy(
+        update={"volumes": (PhantomSource(phantom_seed=1001, shape=(4, 128, 128)),)}
+    )
+    one, two = load_volume(c.volumes[0], c), load_volume(c.volumes[0], c)
+    np.testing.assert_array_equal(one.raw, two.raw)
+    assert one.voxel_size_nm == (10.0, 10.0, 10.0)
+    assert one.instances.min() == 0
+    assert 0 < one.instances.max() < 100
+
+
+def test_a_phantom_without_mitochondria_is_refused() -> None:
+    c = config({"raw": "unused"})
+    with pytest.raises(BadInput, match="phantom/1001: the instances hold at least one object"):
+        load_volume(PhantomSource(phantom_seed=1001, shape=(1, 1, 1)), c)
 
 
 def test_a_volume_smaller_than_the_crop_is_refused(npz: str) -> None:

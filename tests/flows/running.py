@@ -1,0 +1,138 @@
+"""What the tests of flows and pages share: one Prefect server, a tiny network and volume, and commands as processes."""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+SIZE = ("--voxel-size-nm", "10,10,10")
+# Small blocks in one thread: something to interrupt.
+SMALL = ("--set", "cluster.kind=none", "--set", "cluster.threads_per_worker=1", "--set", "block.shape=[8,32,32]")
+
+
+@cache
+def shared_folder() -> Path:
+    """A folder for the whole session."""
+    folder = tempfile.TemporaryDirectory(prefix="teramito-flows-")
+    atexit.register(folder.cleanup)
+    return Path(folder.name)
+
+
+@cache
+def shared_server() -> str:
+    """URL of one Prefect server for the whole session; its start takes longer than most tests."""
+    from flows.server import prefect_server
+
+    os.environ.pop("PREFECT_API_URL", None)
+    stack = ExitStack()
+    atexit.register(stack.close)
+    return stack.enter_context(prefect_server(shared_folder() / "server"))
+
+
+@cache
+def tiny_model() -> str:
+    """Path of a random Res-UNet-H of the narrowest widths."""
+    import torch
+    from safetensors.torch import save_file
+
+    from pipeline.model.resunet_h import ResUNetH
+
+    torch.manual_seed(0)
+    folder, widths = shared_folder() / "model", (2, 2, 2, 2, 2)
+    folder.mkdir()
+    network = ResUNetH(widths, "batch", "replicate")
+    save_file({k: v.contiguous() for k, v in network.state_dict().items()}, str(folder / "tiny.safetensors"))
+    spec = {
+        "name": "tiny",
+        "widths": widths,
+        "norm": "batch",
+        "voxel_size_nm": (10.0, 10.0, 10.0),
+        "patch": (8, 32, 32),
+        "overlap": (4, 16, 16),
+        "weights": "tiny.safetensors",
+        "sha256": hashlib.sha256((folder / "tiny.safetensors").read_bytes()).hexdigest(),
+        "thresholds": {"seed_semantic": 0.5, "seed_boundary": 0.52, "semantic": 0.45},
+    }
+    (folder / "tiny.json").write_text(json.dumps(spec))
+    return str(folder / "tiny.json")
+
+
+@cache
+def tiff(shape: tuple[int, int, int]) -> str:
+    """Path of an uncompressed TIFF stack of noise."""
+    path = shared_folder() / f"noise-{'x'.join(map(str, shape))}.tif"
+    tifffile.imwrite(path, np.random.default_rng(0).integers(0, 255, shape, np.uint8))
+    return str(path)
+
+
+def teramito(*arguments: str, api: str | None) -> subprocess.Popen[str]:
+    """Start a command with the Prefect server of that URL, or with its own."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    environment["OMP_NUM_THREADS"] = "1"  # two threads of torch wait for each other where the cores are busy
+    if api is not None:
+        environment["PREFECT_API_URL"] = api
+    return subprocess.Popen(
+        [sys.executable, "-m", "flows.cli", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+
+
+def run_command(output: Path, shape: tuple[int, int, int], *more: str) -> tuple[str, ...]:
+    """Arguments of a run on noise."""
+    return ("run", "--input", tiff(shape), "--output", str(output), "--model", tiny_model(), *SIZE, *SMALL, *more)
+
+
+def flow_run_id(process: subprocess.Popen[str]) -> str:
+    """The id of the flow run that a command announces on its standard error."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("Prefect: "):
+            return line.strip().rpartition("/")[2]
+    raise AssertionError("the command ended without the address of its page")
+
+
+def ended(process: subprocess.Popen[str], seconds: float = 120) -> tuple[int, str]:
+    """Exit code and what is left of standard error."""
+    _, errors = process.communicate(timeout=seconds)
+    return process.returncode, errors
+
+
+def ask(api: str, path: str, body: dict[str, Any] | None = None) -> Any:
+    """An answer of the Prefect API: POST with a body, GET without."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(f"{api}/{path}", data, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    """Wait until a condition holds."""
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, f"not within {seconds} s: {what}"
+        time.sleep(0.1)
+
+
+def blocks_done(output: Path, stage: str = "predict") -> int:
+    """Blocks in a stage's ledger."""
+    ledger = output / "ledgers" / f"{stage}.ledger"
+    return max(0, ledger.read_text().count("\n") - 1) if ledger.exists() else 0
