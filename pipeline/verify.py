@@ -60,10 +60,19 @@ def verify(steps: Sequence[Step], directory: RunDirectory) -> list[str]:
 
 
 def require_verified(steps: Sequence[Step], directory: RunDirectory) -> None:
-    """Raise StageFailed with everything ``verify`` found."""
+    """Raise what is wrong with a run, if anything; its report is withdrawn then, so that it is not called finished."""
     problems = verify(steps, directory)
     if problems:
-        raise StageFailed(
+        directory.report.unlink(missing_ok=True)
+        raise Incomplete(directory, problems)
+
+
+class Incomplete(StageFailed):
+    """Verification found ``problems``; the message names them and the remedy."""
+
+    def __init__(self, directory: RunDirectory, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__(
             "the run is not complete:\n  "
             + "\n  ".join(problems)
             + f"\nTo compute a stage again, delete its ledger in {directory.root / 'ledgers'} and run the same command."

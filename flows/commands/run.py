@@ -13,10 +13,10 @@ from flows.drive import run_bare
 from flows.estimate import estimate, estimate_lines
 from flows.progress import terminal_watcher
 from pipeline.config import InstancesConfig, RunConfig, parse_config, parse_settings
-from pipeline.errors import BadInput, StageFailed
+from pipeline.errors import BadInput
 from pipeline.job import Job, instances_job, run_job
 from pipeline.run import RunDirectory, recorded, require_space
-from pipeline.verify import is_finished, status_of, verify
+from pipeline.verify import Incomplete, is_finished, require_verified, status_of
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file with any of the settings.")]
 Input = Annotated[str | None, typer.Option("--input", help="Path or URL of the volume.")]
@@ -110,14 +110,16 @@ def verify_run(
     """
     run_directory = _existing(directory)
     job = recorded_job(run_directory)
-    with run_directory.locked():
-        problems = verify(job.steps, run_directory)
-    facts = {"complete": not problems, "problems": problems}
-    if problems and not as_json:
-        raise StageFailed("the run is not complete:\n  " + "\n  ".join(problems))
+    try:
+        with run_directory.locked():
+            require_verified(job.steps, run_directory)
+    except Incomplete as found:
+        if not as_json:
+            raise
+        show({"complete": False, "problems": found.problems}, as_json, [])
+        raise typer.Exit(1) from None
+    facts = {"complete": True, "problems": []}
     show(facts, as_json, ["complete: every block of every stage is there, and the exported layers read back right"])
-    if problems:
-        raise typer.Exit(1)
 
 
 def execute(

@@ -29,13 +29,16 @@ def view(
     from flows.view import serving
 
     run_directory = existing_run(directory)
-    with serving(run_directory, port) as shown:
-        if not is_finished(run_directory):
-            typer.echo("warning: this run is not complete; what is exported so far is shown", err=True)
-        typer.echo("\n".join(_lines(shown)))
-        if open_:
-            webbrowser.open(shown.page)
-        _wait()
+    try:
+        with serving(run_directory, port) as shown:
+            if not is_finished(run_directory):
+                typer.echo("warning: this run is not complete; what is exported so far is shown", err=True)
+            typer.echo("\n".join(_lines(shown)))
+            if open_:
+                webbrowser.open(shown.page)
+            signal.pause()
+    except KeyboardInterrupt:
+        typer.echo("", err=True)
 
 
 def _lines(shown: Shown) -> list[str]:
@@ -48,13 +51,6 @@ def _lines(shown: Shown) -> list[str]:
         f"open {shown.page}",
         "Ctrl-C ends it",
     ]
-
-
-def _wait() -> None:
-    try:
-        signal.pause()
-    except KeyboardInterrupt:
-        typer.echo("", err=True)
 
 
 COMMANDS: dict[str, Command] = {"view": view}

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import Teramito
-from tiny_run import arguments, ledger_lines, phantom_values, result_of, run_here, settings, write_volume
+from tiny_run import ALL_LAYERS, arguments, ledger_lines, phantom_values, result_of, run_here, settings, write_volume
 
 SHAPE = (40, 32, 160)
-BLOCKS = {"block.shape": [40, 32, 32], "export.layers": ["segmentation"]}  # five; the fourth reads into the fifth
+BLOCKS = {"block.shape": [40, 32, 32]}  # five; the fourth reads into the fifth
 UNSAMPLED = 4  # a section that the samples for the grey levels do not hold
 
 
@@ -82,7 +82,7 @@ def test_a_full_disk_is_one_error_and_the_same_command_goes_on_when_there_is_spa
     small_disk: Path, tiny_model: Path, tmp_path: Path, teramito: Teramito
 ) -> None:
     where = write_volume(tmp_path / "raw", phantom_values((40, 64, 64)))
-    chosen = {"block.shape": [20, 32, 32]}
+    chosen = {"block.shape": [20, 32, 32], **ALL_LAYERS}
     undisturbed = run_here(settings(where, tmp_path / "undisturbed", tiny_model, chosen))
     given = ["run", *arguments(where, small_disk / "run", tiny_model, chosen), "--no-prefect"]
     command = [sys.executable, "-m", "flows.cli", *given, "--set", "cluster.kind=none"]

@@ -14,7 +14,7 @@ from tiny_run import arguments, phantom_values, write_volume
 
 from pipeline.lock import run_lock
 
-SMALL_RUN = {"export.layers": ["segmentation"]}
+SMALL_RUN = {"predict.overlap": [0, 0, 0]}
 
 
 @pytest.fixture(scope="module")

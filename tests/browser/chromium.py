@@ -29,7 +29,7 @@ OPTIONS = (
     "--use-gl=angle",
     "--use-angle=swiftshader",
     "--enable-unsafe-swiftshader",
-    "--window-size=1400,900",
+    "--window-size=1400,1600",  # Prefect's pages draw what is in view only
     "--remote-debugging-port=0",
 )
 START_S = 60.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ class Said:
     def refuses(self, *parts: str) -> None:
         """Assert one clear message on standard error that holds all parts, and a non-zero exit."""
         assert self.code == 1, (self.code, self.out, self.err)
-        assert self.err.count("error:") == 1, self.err
+        assert len(re.findall("^error: ", self.err, re.MULTILINE)) == 1, self.err
         assert "Traceback" not in self.err
         for part in parts:
             assert part in self.err, self.err

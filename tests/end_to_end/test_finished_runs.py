@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from command_line import Teramito
-from tiny_run import arguments, run_here, settings
+from tiny_run import ALL_LAYERS, arguments, run_here, settings
 
-BLOCKS = {"block.shape": [16, 48, 48]}
+BLOCKS = {"block.shape": [16, 48, 48], **ALL_LAYERS}
 
 
 @pytest.fixture(scope="module")
@@ -145,3 +145,17 @@ def test_verify_tells_json_readers_the_same(damaged: Path, teramito: Teramito) -
     assert said.code == 1
     assert said.json["complete"] is False
     assert said.json["problems"] == ["label: not started, 12 blocks missing"]
+
+
+def test_what_verify_found_wanting_is_not_called_finished_and_is_mended_as_it_says(
+    damaged: Path, tiny_model: Path, phantom_path: str, teramito: Teramito
+) -> None:
+    chunk = next(path for path in (damaged / "arrays" / "segmentation" / "0" / "c").rglob("*") if path.is_file())
+    whole = chunk.read_bytes()
+    chunk.unlink()
+    assert teramito("verify", str(damaged)).code == 1
+    assert "not complete" in teramito("status", str(damaged)).out
+    (damaged / "ledgers" / "relabel.ledger").unlink()
+    assert teramito("run", *arguments(phantom_path, damaged, tiny_model, BLOCKS)).code == 0
+    assert chunk.read_bytes() == whole
+    assert "complete and verified" in teramito("status", str(damaged)).out

@@ -20,7 +20,6 @@ from workers.cluster import open_executor
 
 ONE_BLOCK = {"block.shape": [40, 96, 96]}
 RAGGED = {"block.shape": [13, 40, 37]}  # divides nothing
-EXPORTS_ONE = {"export.layers": ["segmentation"]}
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +64,7 @@ def test_a_real_cluster_gives_the_same(
 def test_averaged_voxels_give_the_same_for_every_block_shape(
     scale: list[int], tiny_model: Path, phantom_path: str, tmp_path: Path
 ) -> None:
-    chosen = {**EXPORTS_ONE, "predict.scale": scale}
+    chosen = {"predict.scale": scale}
     whole = run_here(settings(phantom_path, tmp_path / "whole", tiny_model, {**chosen, **ONE_BLOCK}))
     assert whole.count > 5
     for number, (block, executor) in enumerate([(RAGGED, ThreadsExecutor(2)), ({"block.shape": [40, 31, 96]}, None)]):
@@ -77,7 +76,7 @@ def test_averaged_voxels_give_the_same_for_every_block_shape(
 def test_every_kind_of_blending_gives_the_same_for_every_block_shape(
     weights: str, tiny_model: Path, phantom_path: str, tmp_path: Path
 ) -> None:
-    chosen = {**EXPORTS_ONE, "predict.scale": [2, 2, 2], "predict.weights": weights}
+    chosen = {"predict.scale": [2, 2, 2], "predict.weights": weights}
     whole = run_here(settings(phantom_path, tmp_path / "whole", tiny_model, {**chosen, **ONE_BLOCK}))
     run_here(settings(phantom_path, tmp_path / "cut", tiny_model, {**chosen, **RAGGED})).require_same(whole)
 

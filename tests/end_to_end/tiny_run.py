@@ -30,7 +30,8 @@ SHAPE = (40, 96, 96)
 WIDTHS = (2, 2, 2, 2, 2)
 # With these the phantom gives some dozens of instances; seeds are a good part of the mask, so that growing shows.
 THRESHOLDS = {"semantic": 0.5, "seed_semantic": 0.66, "seed_boundary": 0.55, "grow_nm": 30.0}
-SMALL = {"instances.minimum_voxels": 8, "export.chunk": [16, 32, 32]}
+SMALL = {"instances.minimum_voxels": 8, "export.chunk": [16, 32, 32], "export.layers": ["segmentation"]}
+ALL_LAYERS = {"export.layers": ["raw", "semantic", "boundary", "segmentation"]}
 
 
 def write_tiny_model(folder: Path, seed: int = 5, **changes: Any) -> Path:

@@ -136,3 +136,24 @@ def blocks_done(output: Path, stage: str = "predict") -> int:
     """Blocks in a stage's ledger."""
     ledger = output / "ledgers" / f"{stage}.ledger"
     return max(0, ledger.read_text().count("\n") - 1) if ledger.exists() else 0
+
+
+def exported_run(root: Path) -> Path:
+    """A run directory with two exported layers, noise and two instances, 20 x 40 x 50 voxels of 30 x 8 x 8 nm."""
+    from pipeline.export import Layer, copy_block, create_layers, export_levels
+    from pipeline.volume import open_volume
+
+    labels = np.zeros((20, 40, 50), np.uint8)
+    labels[:, 5:15, 5:45], labels[:, 25:35, 5:45] = 1, 2
+    noise = np.random.default_rng(0).integers(0, 255, labels.shape, np.uint8)
+    for name, array in (("raw", noise), ("segmentation", labels)):
+        tifffile.imwrite(root / f"{name}.tif", array)
+    raw, segmentation = (open_volume(str(root / f"{name}.tif"), (30.0, 8.0, 8.0)) for name in ("raw", "segmentation"))
+    layers = [Layer("raw", "image", raw), Layer("segmentation", "segmentation", segmentation)]
+    levels = export_levels(str(root / "precomputed"), layers)
+    create_layers(levels)
+    for level in levels:
+        for number in range(len(level.grid)):
+            copy_block(level, level.grid[number])
+    (root / "run.json").write_text("{}")
+    return root

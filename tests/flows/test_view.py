@@ -11,37 +11,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import numpy as np
 import pytest
-from running import ended, teramito
+from running import ended, exported_run, teramito
 
 import flows.view
 from flows.view import Shown, exported, serving, state_of
 from pipeline.errors import BadInput
-from pipeline.export import Layer, copy_block, create_layers, export_levels
 from pipeline.run import RunDirectory
-from pipeline.volume import open_volume
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     """A run directory with two exported layers of 20 x 40 x 50 voxels at 30 x 8 x 8 nm."""
-    import tifffile
-
-    root = tmp_path_factory.mktemp("run")
-    labels = np.zeros((20, 40, 50), np.uint8)
-    labels[:, 5:15, 5:15], labels[:, 20:35, 20:45] = 1, 2
-    for name, array in (("raw", labels * 100 + 20), ("segmentation", labels)):
-        tifffile.imwrite(root / f"{name}.tif", array)
-    volumes = {name: open_volume(str(root / f"{name}.tif"), (30.0, 8.0, 8.0)) for name in ("raw", "segmentation")}
-    layers = [Layer("raw", "image", volumes["raw"]), Layer("segmentation", "segmentation", volumes["segmentation"])]
-    levels = export_levels(str(root / "precomputed"), layers)
-    create_layers(levels)
-    for level in levels:
-        for number in range(len(level.grid)):
-            copy_block(level, level.grid[number])
-    (root / "run.json").write_text("{}")
-    return RunDirectory(root)
+    return RunDirectory(exported_run(tmp_path_factory.mktemp("run")))
 
 
 @pytest.fixture(params=["with Neuroglancer", "without Neuroglancer"])

@@ -1,0 +1,85 @@
+"""What a plan chooses where the configuration leaves it open, and what it makes of the rest."""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.config import InstanceSettings
+from pipeline.errors import BadInput
+from pipeline.grid import BlockGrid
+from pipeline.plan import DEFAULT_BLOCK_VOXELS, block_shape, chunk_shape, default_block, instance_plan
+
+SIDE = st.integers(1, 3000)
+SIDES = st.tuples(SIDE, SIDE, SIDE)
+
+
+@given(SIDES)
+def test_chunks_divide_the_block_whatever_its_shape(block: tuple[int, int, int]) -> None:
+    chunk = chunk_shape(block)
+    assert all(b % c == 0 for b, c in zip(block, chunk, strict=True))
+    assert all(c <= 128 or c == b for b, c in zip(block, chunk, strict=True))
+
+
+@given(st.tuples(*[st.integers(1, 60_000)] * 3))
+def test_a_default_block_holds_the_volume_or_is_large_and_never_too_large(extent: tuple[int, int, int]) -> None:
+    block = default_block(extent)
+    held = prod(min(b, e) for b, e in zip(block, extent, strict=True))
+    assert held <= DEFAULT_BLOCK_VOXELS
+    assert held == prod(extent) or held > DEFAULT_BLOCK_VOXELS / 8
+    assert len(BlockGrid(extent, block)) >= 1
+    assert chunk_shape(block)
+
+
+def test_the_default_block_of_a_petavoxel_is_found_at_once() -> None:
+    block = default_block((20_000, 250_000, 250_000))
+    assert DEFAULT_BLOCK_VOXELS / 4 < prod(block) <= DEFAULT_BLOCK_VOXELS
+
+
+def test_a_block_whose_labels_do_not_fit_32_bits_is_refused_with_one_that_does() -> None:
+    with pytest.raises(BadInput, match=r"block.shape=\[2048, 2048, 2048\].*at most 2\^31 voxels.*For example \["):
+        block_shape((2048, 2048, 2048), (4096, 4096, 4096))
+    assert block_shape((2048, 1024, 1024), (4096, 4096, 4096)) == (2048, 1024, 1024)
+
+
+def test_the_published_preset_is_the_published_one() -> None:
+    plan = instance_plan(InstanceSettings(preset="published"), (30.0, 8.0, 8.0), None)
+    assert (plan.seed_above, plan.boundary_below) == (229, 204)  # 0.9 and 0.8 of 255, truncated
+    assert (plan.connectivity, plan.grow, plan.minimum_voxels, plan.minimum_seed_voxels) == (6, "dilate", 128, 2)
+
+
+def test_a_setting_wins_over_its_preset() -> None:
+    settings = InstanceSettings(preset="published", connectivity=26, minimum_voxels=0, seed_above=0.0)
+    plan = instance_plan(settings, (30.0, 8.0, 8.0), None)
+    assert (plan.connectivity, plan.minimum_voxels, plan.seed_above, plan.boundary_below) == (26, 0, 0, 204)
+
+
+@pytest.mark.parametrize(
+    ("size", "grow_nm", "radius"),
+    [
+        ((30.0, 8.0, 8.0), 60.0, (2, 7, 7)),
+        ((10.0, 10.0, 10.0), 60.0, (6, 6, 6)),
+        ((0.1, 0.1, 0.1), 0.3, (3, 3, 3)),  # 0.3 / 0.1 is a hair below 3
+    ],
+)
+def test_growth_in_nanometres_becomes_whole_voxels_of_each_axis(
+    size: tuple[float, float, float], grow_nm: float, radius: tuple[int, int, int]
+) -> None:
+    plan = instance_plan(InstanceSettings(grow="mask", grow_nm=grow_nm), size, None)
+    assert (plan.grow, plan.radius) == ("mask", radius)
+
+
+def test_growth_of_less_than_a_voxel_is_none() -> None:
+    plan = instance_plan(InstanceSettings(grow="mask", grow_nm=5.0), (30.0, 8.0, 8.0), None)
+    assert (plan.grow, plan.radius) == ("none", (0, 0, 0))
+
+
+def test_thresholds_reach_both_ends_of_the_stored_scale() -> None:
+    settings = InstanceSettings(seed_above=0.0, boundary_below=1.0, mask_above=1.0)
+    plan = instance_plan(settings, (8.0, 8.0, 8.0), None)
+    assert (plan.seed_above, plan.boundary_below, plan.mask_above) == (0, 255, 255)
+    assert np.uint8(255) > plan.seed_above
