@@ -90,7 +90,7 @@ def status(
 
     Example: teramito status run1
     """
-    run_directory = _existing(directory)
+    run_directory = existing_run(directory)
     stages = status_of(run_directory)
     complete = is_finished(run_directory)
     facts = {"complete": complete, "stages": [_status_row(stage) for stage in stages]}
@@ -108,7 +108,7 @@ def verify_run(
 
     Example: teramito verify run1
     """
-    run_directory = _existing(directory)
+    run_directory = existing_run(directory)
     job = recorded_job(run_directory)
     try:
         with run_directory.locked():
@@ -164,7 +164,8 @@ def _run_config(
     return parse_config(config_values(file, given, settings))
 
 
-def _existing(directory: Path) -> RunDirectory:
+def existing_run(directory: Path) -> RunDirectory:
+    """A run's directory, or a BadInput where there is none."""
     found = RunDirectory(directory.expanduser().absolute())
     if not found.manifest.exists():
         raise BadInput(

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.commands.run import Command
-from flows.commands.run import _existing as existing_run
+from flows.commands.run import Command, existing_run
 from pipeline.verify import is_finished
 
 if TYPE_CHECKING:

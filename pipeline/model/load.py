@@ -64,7 +64,7 @@ def load_model(name_or_path: str | Path, device: str = "cpu") -> LoadedModel:
 def _load(path: Path, device: torch.device) -> LoadedModel:
     spec = load_spec(path)
     network = ResUNetH(spec.widths, spec.norm, spec.padding)
-    state = _checked_tensors(path.parent / spec.weights, spec)
+    state = checked_tensors(path.parent / spec.weights, spec)
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
@@ -80,8 +80,12 @@ def _load(path: Path, device: torch.device) -> LoadedModel:
     return LoadedModel(spec, ready.requires_grad_(False), device)
 
 
-def _checked_tensors(path: Path, spec: ModelSpec) -> dict[str, Tensor]:
-    """The hash is taken of the very bytes that are then parsed."""
+def checked_tensors(path: Path, spec: ModelSpec) -> dict[str, Tensor]:
+    """The weights at `path`; the hash is taken of the very bytes that are then parsed.
+
+    Raises:
+        BadInput: weights missing, of another sha256 than the specification's, or not safetensors.
+    """
     if not path.is_file():
         raise BadInput(str(path), "the weights lie beside the specification", "there is no such file", "Copy both.")
     content = path.read_bytes()

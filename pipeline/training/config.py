@@ -88,6 +88,8 @@ class TrainConfig(BaseModel):
         volumes, validation: labelled tissue; the second is never trained on, and tunes the thresholds at the end.
         output: directory of checkpoint, log and result.
         voxel_size_nm: (z, y, x) that the model is meant for, written into its specification.
+        initial: specification (.json) of a model of the same architecture whose weights training starts from; random
+            where it is missing.
         crop: (z, y, x) of a training crop; y and x multiples of 16.
         batch, shards: crops a step, and into how many equal parts they are split. Each part has a thread of its own
             with single-threaded arithmetic and BatchNorm statistics of its own, so the weights that come out depend on
@@ -111,6 +113,7 @@ class TrainConfig(BaseModel):
     volumes: tuple[Source, ...] = Field(min_length=1)
     validation: tuple[Source, ...] = ()
     voxel_size_nm: tuple[float, float, float]
+    initial: str | None = None
     widths: tuple[int, int, int, int, int] = (28, 36, 48, 64, 80)
     norm: Literal["none", "batch", "instance"] = "batch"
     padding: Literal["replicate", "zeros"] = "replicate"

@@ -19,7 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pipeline.errors import BadInput
 from pipeline.model.resunet_h import ResUNetH
+from pipeline.model.spec import load_spec, spec_path
 from pipeline.training import checkpoint
 from pipeline.training.config import TrainConfig
 from pipeline.training.export import export
@@ -58,6 +60,8 @@ class TrainingRun:
         self.config, self.samples, self.output = config, samples, output
         torch.manual_seed(config.seed)
         self.network = _network(config)
+        if config.initial:
+            self.network.load_state_dict(initial_weights(config.initial, config))
         self.average = _network(config).eval()
         self.average.load_state_dict(self.network.state_dict())
         self.optimiser = torch.optim.Adam(
@@ -168,6 +172,27 @@ def _network(config: TrainConfig) -> ResUNetH:
         if isinstance(module, nn.BatchNorm3d):
             module.momentum = config.norm_momentum
     return network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload,no-any-return]
+
+
+def initial_weights(initial: str, config: TrainConfig) -> dict[str, Tensor]:
+    """The weights of another model.
+
+    Raises:
+        BadInput: no such model, or one of another architecture.
+    """
+    from pipeline.model.load import checked_tensors
+
+    path = spec_path(os.path.expandvars(initial))
+    spec = load_spec(path)
+    for field in ("widths", "norm", "padding"):
+        if getattr(spec, field) != getattr(config, field):
+            raise BadInput(
+                f"{field} {getattr(config, field)} with initial {initial}",
+                f"a network that starts from another has its {field}",
+                "the weights fit no other",
+                f"That model has {getattr(spec, field)}.",
+            )
+    return checked_tensors(path.parent / spec.weights, spec)
 
 
 def _set_mode(network: ResUNetH, norm_frozen: bool) -> None:

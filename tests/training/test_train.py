@@ -174,6 +174,20 @@ def test_a_longer_run_and_a_later_volume_may_go_on_and_equal_a_run_planned_so(vo
     assert weights(went_on) == weights(planned)
 
 
+def test_training_may_start_from_the_weights_of_a_model(volume: str, tmp_path: Path) -> None:
+    first = config(volume, tmp_path / "first")
+    second = begun(config(volume, tmp_path / "second", initial=str(train(first))))
+    pairs = zip(begun(first).average.parameters(), second.network.parameters(), strict=True)
+    assert all(torch.equal(one, two) for one, two in pairs)
+
+
+def test_a_model_of_another_architecture_is_refused_as_a_start(volume: str, tmp_path: Path) -> None:
+    first = train(config(volume, tmp_path / "first", steps=4))
+    c = config(volume, tmp_path / "second", initial=str(first), norm="none", widths=(2, 3, 4, 4, 5))
+    with pytest.raises(BadInput, match=r"widths \(2, 3, 4, 4, 5\).*That model has \(2, 3, 4, 4, 4\)"):
+        begun(c)
+
+
 def test_recalibration_sets_the_statistics_of_the_average_from_plain_batches(volume: str, tmp_path: Path) -> None:
     run = begun(config(volume, tmp_path / "run", recalibration_batches=2))
     before = [buffer.clone() for buffer in run.average.buffers()]
