@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from hashlib import sha256
 from math import prod
 from typing import cast
 
@@ -12,7 +11,7 @@ from pipeline.errors import BadInput, raise_all
 from pipeline.geometry import FloatVec3, Vec3, vec3
 from pipeline.grid import BlockGrid
 from pipeline.model.normalisation import Statistics
-from pipeline.model.spec import ModelSpec, Thresholds, load_spec, spec_path
+from pipeline.model.spec import ModelSpec, Thresholds, checked_bytes, load_spec, spec_path
 from pipeline.ops.label import Connectivity
 from pipeline.ops.predict import PredictOp
 from pipeline.ops.resample import coarse_extent
@@ -72,7 +71,8 @@ def make_plan(config: RunConfig) -> Plan:
         BadInput: one line for everything that cannot work.
     """
     spec = load_spec(config.model)
-    _require_weights(config.model, spec)
+    # Here and without torch: else every worker would find out for itself.
+    checked_bytes(spec_path(config.model).parent / spec.weights, spec)
     source = open_volume(config.input, config.voxel_size_nm)
     require_grey(source, config.input)
     size = required_voxel_size(source, config.input)
@@ -92,21 +92,6 @@ def make_plan(config: RunConfig) -> Plan:
         instances=instance_plan(config.instances, size, spec),
         warnings=tuple(_warnings(op.scale, size, spec)),
     )
-
-
-def _require_weights(model: str, spec: ModelSpec) -> None:
-    """Refuse weights that are not the specification's, without torch: else every worker would find out for itself."""
-    path = spec_path(model).parent / spec.weights
-    if not path.is_file():
-        raise BadInput(str(path), "the weights lie beside the specification", "there is no such file", "Copy both.")
-    found = sha256(path.read_bytes()).hexdigest()
-    if found != spec.sha256:
-        raise BadInput(
-            f"{path}: sha256 {found}",
-            f"the weights have the sha256 of the specification, {spec.sha256}",
-            "other weights would silently give another segmentation",
-            "Fetch specification and weights together again.",
-        )
 
 
 def required_voxel_size(volume: Volume, address: str) -> FloatVec3:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from torch import Tensor
 from pipeline.errors import BadInput
 from pipeline.model.folding import folded, on_onednn
 from pipeline.model.resunet_h import DIVISOR, ResUNetH
-from pipeline.model.spec import ModelSpec, load_spec, spec_path
+from pipeline.model.spec import ModelSpec, checked_bytes, load_spec, spec_path
 
 _loaded: dict[tuple[Path, str], LoadedModel] = {}
 _one_at_a_time = threading.Lock()
@@ -86,17 +85,7 @@ def checked_tensors(path: Path, spec: ModelSpec) -> dict[str, Tensor]:
     Raises:
         BadInput: weights missing, of another sha256 than the specification's, or not safetensors.
     """
-    if not path.is_file():
-        raise BadInput(str(path), "the weights lie beside the specification", "there is no such file", "Copy both.")
-    content = path.read_bytes()
-    found = hashlib.sha256(content).hexdigest()
-    if found != spec.sha256:
-        raise BadInput(
-            f"{path}: sha256 {found}",
-            f"the weights have the sha256 of the specification, {spec.sha256}",
-            "other weights would silently give another segmentation",
-            "Fetch specification and weights together again.",
-        )
+    content = checked_bytes(path, spec)
     try:
         return tensors_from_bytes(content)
     except SafetensorError as error:

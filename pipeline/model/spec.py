@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
@@ -112,3 +113,23 @@ def load_spec(name_or_path: str | Path) -> ModelSpec:
         raise BadInput(
             f"{path}: {where}", "a model specification has the fields of ModelSpec and no others", str(first["msg"])
         ) from error
+
+
+def checked_bytes(path: Path, spec: ModelSpec) -> bytes:
+    """The content of a weights file, after its hash; parse these very bytes.
+
+    Raises:
+        BadInput: no such file, or another sha256 than the specification's.
+    """
+    if not path.is_file():
+        raise BadInput(str(path), "the weights lie beside the specification", "there is no such file", "Copy both.")
+    content = path.read_bytes()
+    found = sha256(content).hexdigest()
+    if found != spec.sha256:
+        raise BadInput(
+            f"{path}: sha256 {found}",
+            f"the weights have the sha256 of the specification, {spec.sha256}",
+            "other weights would silently give another segmentation",
+            "Fetch specification and weights together again.",
+        )
+    return content
