@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ def scores(run: str, truth: str, preset: str, model: str) -> dict[str, float]:
     from pipeline.model.spec import load_spec
 
     chosen = load_spec(model).thresholds
+    size = open_volume(f"{run}/arrays/semantic").voxel_size_nm or (1.0, 1.0, 1.0)
     settings: dict[str, Any] = {"preset": preset}
     if preset == "default":
         settings |= {
@@ -49,6 +51,7 @@ def scores(run: str, truth: str, preset: str, model: str) -> dict[str, float]:
             "boundary_below": chosen.seed_boundary,
             "mask_above": chosen.semantic,
             "grow_nm": chosen.grow_nm,
+            "minimum_voxels": int(chosen.minimum_um3 * 1e9 / prod(size)),
         }
     with tempfile.TemporaryDirectory() as folder:
         values = {

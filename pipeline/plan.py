@@ -23,8 +23,6 @@ DEFAULT_BLOCK_VOXELS = 2**25
 DEFAULT_PATCH = (32, 128, 128)
 LARGEST_BLOCK_VOXELS = 2**31  # labels of a block are uint32, and cc3d holds 4 bytes a voxel beside them
 CHUNK_LIMIT = 128
-# A cube of 80 nm, far below any mitochondrion: what is smaller is noise at whatever voxel size.
-SMALLEST_NM3 = 5e5
 PATCH_MULTIPLE = 16  # four halvings in y and x
 VOXEL_SIZE_RATIO = 1.5
 
@@ -177,7 +175,7 @@ def _default_instances(spec: ModelSpec | None, voxel_size_nm: FloatVec3) -> dict
         "grow": "mask",
         "mask_above": thresholds.semantic,
         "grow_nm": thresholds.grow_nm,
-        "minimum_voxels": int(SMALLEST_NM3 / prod(voxel_size_nm)),
+        "minimum_voxels": int(thresholds.minimum_um3 * 1e9 / prod(voxel_size_nm)),
     }
 
 

@@ -23,6 +23,7 @@ class Thresholds(BaseModel):
         semantic: mask = semantic > this.
         seed_semantic, seed_boundary: seed = semantic > seed_semantic and boundary < seed_boundary.
         grow_nm: distance by which seeds grow through the mask.
+        minimum_um3: smaller objects are dropped. Whole mitochondria have 0.01 and more.
     """
 
     model_config = _STRICT
@@ -31,6 +32,7 @@ class Thresholds(BaseModel):
     seed_semantic: float = Field(default=0.9, ge=0.0, le=1.0)
     seed_boundary: float = Field(default=0.8, ge=0.0, le=1.0)
     grow_nm: float = Field(default=60.0, ge=0.0)
+    minimum_um3: float = Field(default=0.001, ge=0.0)
 
 
 class ModelSpec(BaseModel):

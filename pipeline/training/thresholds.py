@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import product
 from typing import Any
@@ -17,8 +18,6 @@ from pipeline.training.volumes import LabelledVolume
 
 SEMANTIC = (0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97)
 BOUNDARY = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-SMALLEST = 128
-"""Objects of fewer voxels are dropped, as in the MitoEM2021 winner's code."""
 
 
 def tuned(network: ResUNetH, volumes: Sequence[LabelledVolume], config: TrainConfig) -> Thresholds:
@@ -49,8 +48,8 @@ def segmented(
     found = seeds(maps[0], maps[1], int(255 * chosen.seed_semantic), int(255 * chosen.seed_boundary))
     z, y, x = (int(chosen.grow_nm / size + 1e-6) for size in voxel_size_nm)
     grown: NDArray[np.uint32] = grow(label(found, 6)[0], maps[0] > chosen.semantic, (z, y, x))
-    sizes = np.bincount(grown.ravel())
-    return np.where(sizes[grown] >= SMALLEST, grown, np.uint32(0))
+    volumes_um3 = np.bincount(grown.ravel()) * (math.prod(voxel_size_nm) / 1e9)
+    return np.where(volumes_um3[grown] >= chosen.minimum_um3, grown, np.uint32(0))
 
 
 def f1(prediction: NDArray[Any], truth: NDArray[Any], at: float) -> float:
