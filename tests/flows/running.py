@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 import tifffile
 
+BUSY = 503  # Prefect's answer while its SQLite file is locked; its own clients ask again
 SIZE = ("--voxel-size-nm", "10,10,10")
 # Small blocks in one thread: something to interrupt.
 SMALL = ("--set", "cluster.kind=none", "--set", "cluster.threads_per_worker=1", "--set", "block.shape=[8,32,32]")
@@ -120,8 +122,15 @@ def ask(api: str, path: str, body: dict[str, Any] | None = None) -> Any:
     """An answer of the Prefect API: POST with a body, GET without."""
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(f"{api}/{path}", data, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        return json.load(answer)
+    for _ in range(20):
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            if error.code != BUSY:
+                raise
+            time.sleep(1.0)
+    raise AssertionError(f"{api}/{path} stayed busy")
 
 
 def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
@@ -129,7 +138,7 @@ def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, f"not within {seconds} s: {what}"
-        time.sleep(0.1)
+        time.sleep(0.2)
 
 
 def blocks_done(output: Path, stage: str = "predict") -> int:
