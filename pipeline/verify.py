@@ -75,7 +75,8 @@ class Incomplete(StageFailed):
         super().__init__(
             "the run is not complete:\n  "
             + "\n  ".join(problems)
-            + f"\nTo compute a stage again, delete its ledger in {directory.root / 'ledgers'} and run the same command."
+            + f"\nTo make it again, delete the stage's ledger in {directory.root / 'ledgers'} (or the damaged table "
+            "itself) and run the same command."
         )
 
 

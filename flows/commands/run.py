@@ -61,7 +61,8 @@ def run(
     """
     settings = _run_config(config, input, output, model, voxel_size_nm, set_)
     job, planned = run_job(settings)
-    require_space(job.directory.root, estimate(planned, job, measure=False)["disk_bytes"])
+    if not job.directory.manifest.exists():  # a run that resumes has most of its space already
+        require_space(job.directory.root, estimate(planned, job, measure=False)["disk_bytes"])
     execute(job, settings, "segment_volume", no_prefect, as_json)
 
 

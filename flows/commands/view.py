@@ -45,7 +45,7 @@ def _lines(shown: Shown) -> list[str]:
         return [f"open {shown.page}", "Ctrl-C ends it"]
     sources = [f"  {name:13} {source}" for name, source in shown.layers.items()]
     return [
-        "Neuroglancer is not installed here (pip install 'teramito[view]'); the layers are served for any other:",
+        "Neuroglancer is not installed here (pip install neuroglancer); the layers are served for any other:",
         *sources,
         f"open {shown.page}",
         "Ctrl-C ends it",

@@ -50,11 +50,6 @@ class Lattice:
                 for x in per_axis[2]:
                     yield Box((z, y, x), vec3(s + p for s, p in zip((z, y, x), self.patch, strict=True)))
 
-    def count_touching(self, box: Box, kind: WeightKind) -> int:
-        """How many patches ``touching`` yields."""
-        nz, ny, nx = (len(self.starts_touching(axis, box, kind)) for axis in range(3))
-        return nz * ny * nx
-
     def owned(self, start: int, axis: int) -> tuple[int, int]:
         """The span a patch serves with ``crop`` weights: up to the middle of each overlap, or to the border."""
         starts = self.starts(axis)

@@ -159,3 +159,33 @@ def test_what_verify_found_wanting_is_not_called_finished_and_is_mended_as_it_sa
     assert teramito("run", *arguments(phantom_path, damaged, tiny_model, BLOCKS)).code == 0
     assert chunk.read_bytes() == whole
     assert "complete and verified" in teramito("status", str(damaged)).out
+
+
+def test_a_run_that_is_there_is_not_refused_for_the_space_it_has_taken_itself(
+    finished: Path,
+    tiny_model: Path,
+    phantom_path: str,
+    teramito: Teramito,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    full = shutil.disk_usage(finished)._replace(free=0)
+    monkeypatch.setattr("pipeline.run.shutil.disk_usage", lambda _path: full)
+    assert "nothing to do" in teramito("run", *arguments(phantom_path, finished, tiny_model, BLOCKS)).out
+    fresh = teramito("run", *arguments(phantom_path, tmp_path / "new", tiny_model, BLOCKS))
+    assert fresh.code == 1
+    assert "the disk must hold the run" in fresh.err
+
+
+def test_a_torn_instance_table_is_made_again_once_deleted(
+    damaged: Path, tiny_model: Path, phantom_path: str, teramito: Teramito
+) -> None:
+    table = damaged / "instances.parquet"
+    whole = table.read_bytes()
+    table.write_bytes(whole[: len(whole) // 2])
+    said = teramito("verify", str(damaged))
+    assert said.code == 1
+    assert "or the damaged table itself" in said.err
+    table.unlink()
+    assert teramito("run", *arguments(phantom_path, damaged, tiny_model, BLOCKS)).code == 0
+    assert table.read_bytes() == whole
