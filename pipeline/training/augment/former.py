@@ -6,13 +6,15 @@ Every function takes the random generator, so that a step's crops follow from it
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.training.config import Augmentation
+if TYPE_CHECKING:
+    from pipeline.training.config import Augmentation
 
 
 def reach(size: int, augmentation: Augmentation) -> int:
