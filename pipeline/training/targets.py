@@ -1,14 +1,16 @@
 """From instance labels to the two maps a network learns: the mask and the instance boundary.
 
 The rules are those of the MitoEM2021 challenge's winning entry, applied slice by slice at the voxel size of the model.
-All functions take and give tensors with the slice axes last: (..., H, W).
+All functions take and give tensors with the slice axes last, (..., H, W), on any device. Labels are compared as
+integers, so ids of any size are told apart.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 REACH = 2
 """Half-size of the boundary window: 4 voxels thick against the background, 2 inside and 2 outside."""
@@ -16,21 +18,22 @@ REACH = 2
 MARGIN = REACH + 1
 """Voxels beyond a crop, in the plane, that decide its targets: one for the gap, `REACH` for the boundary."""
 
-_MOST = float(2**24)
-"""Labels pass through float32 filters, which hold every integer up to here."""
 
+def targets(instances: Tensor, gap: bool = True) -> Tensor:
+    """Instances (D, H, W) or (N, D, H, W), integers, 0 = background -> float32 (2, D, H, W) or (N, 2, D, H, W), 0 or 1.
 
-def targets(instances: Tensor) -> Tensor:
-    """Integer instances (D, H, W), 0 = background -> float32 (2, D, H, W) of 0 and 1: mask, boundary."""
-    separated = with_gaps(instances)
-    return torch.stack([(separated > 0).float(), boundary(separated).float()])
+    Channel 0 is the mask, 1 the boundary. Without `gap`, touching objects stay touching: their mask runs through, and
+    the boundary between them is 4 voxels thick instead of 6.
+    """
+    separated = with_gaps(instances) if gap else instances
+    return torch.stack([(separated > 0).float(), boundary(separated).float()], dim=-4)
 
 
 def with_gaps(instances: Tensor) -> Tensor:
     """Clear every voxel whose 3x3 in-plane window holds more than one object: touching ones part by 2 voxels."""
-    labels = instances.float()
-    lowest = -_highest(torch.where(labels > 0, -labels, torch.full_like(labels, -_MOST)), 1)
-    return torch.where(_highest(labels, 1) > lowest, torch.zeros_like(instances), instances)
+    labels = _signed(instances)
+    lowest = _extreme(torch.minimum, torch.where(labels > 0, labels, torch.iinfo(labels.dtype).max), 1)
+    return torch.where(_extreme(torch.maximum, labels, 1) > lowest, torch.zeros_like(instances), instances)
 
 
 def boundary(instances: Tensor) -> Tensor:
@@ -38,14 +41,26 @@ def boundary(instances: Tensor) -> Tensor:
 
     At the edge of the slice the window is mirrored without repeating the edge voxel, so nothing lies beyond it.
     """
-    labels = instances.float()
-    return _highest(labels, REACH) != -_highest(-labels, REACH)
+    labels = _signed(instances)
+    return _extreme(torch.maximum, labels, REACH) != _extreme(torch.minimum, labels, REACH)
 
 
-def _highest(values: Tensor, reach: int) -> Tensor:
-    """Maximum over the in-plane window of half-size `reach`.
+def _extreme(larger: Callable[..., Tensor], values: Tensor, reach: int) -> Tensor:
+    """Maximum (minimum) over the in-plane window of half-size `reach`, first along y, then along x.
 
-    max_pool2d pads with -inf. For a maximum a mirrored border gives the same: the mirrored voxels are in the window.
+    The window ends at the slice's edge. For an extreme a mirrored border gives the same: the mirrored voxels are in the
+    window anyway.
     """
-    flat = values.reshape(-1, 1, *values.shape[-2:])
-    return functional.max_pool2d(flat, 2 * reach + 1, stride=1, padding=reach).reshape(values.shape)
+    for axis in (-2, -1):
+        size, result = values.shape[axis], values.clone()
+        for step in range(1, min(reach, size - 1) + 1):
+            near, far = result.narrow(axis, 0, size - step), result.narrow(axis, step, size - step)
+            larger(near, values.narrow(axis, step, size - step), out=near)
+            larger(far, values.narrow(axis, 0, size - step), out=far)
+        values = result
+    return values
+
+
+def _signed(instances: Tensor) -> Tensor:
+    """Torch orders signed integers only."""
+    return instances if instances.dtype in (torch.int8, torch.int16, torch.int32, torch.int64) else instances.long()
