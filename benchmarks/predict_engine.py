@@ -62,8 +62,7 @@ def random_model(folder: Path, sizes: Sizes) -> Path:
     save_file(ResUNetH(WIDTHS, "batch").state_dict(), folder / "random.safetensors")
     spec = ModelSpec(
         name="random",
-        widths=WIDTHS,
-        norm="batch",
+        options={"widths": WIDTHS, "norm": "batch"},
         voxel_size_nm=VOXEL_SIZE_NM,
         patch=sizes.patch,
         overlap=sizes.overlap,

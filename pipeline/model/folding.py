@@ -1,30 +1,36 @@
-"""The same function, faster: BatchNorm folded into the convolutions before it, and oneDNN for all of them on a CPU."""
+"""The same function, faster: BatchNorm folded into the convolutions before it, and oneDNN for all of them on a CPU.
+
+Both work on every network built from `blocks.Conv` and leave everything else in a network as it is.
+"""
 
 from __future__ import annotations
+
+import copy
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from pipeline.model.resunet_h import Conv, ResUNetH
+from pipeline.model.blocks import Conv
+
+_Network = TypeVar("_Network", bound=nn.Module)
 
 
-def folded(network: ResUNetH) -> ResUNetH:
+def folded(network: _Network) -> _Network:
     """A copy in evaluation mode without BatchNorm; equal up to float32 rounding. Other norms stay as they are.
 
     In evaluation mode BatchNorm is y = g (x - m) / sqrt(v + eps) + b for each channel, so it is part of the weights
     and bias of the convolution before it. The sum is done in float64 and rounded once.
     """
-    norm = "none" if network.norm == "batch" else network.norm
-    result = ResUNetH(network.widths, norm, network.padding)
-    if network.norm != "batch":
-        result.load_state_dict(network.state_dict())
-        return result.eval()
-    for source, target in zip(_convolutions(network), _convolutions(result), strict=True):
-        weight, bias = _merged(source)
-        with torch.no_grad():
-            target.conv.weight.copy_(weight)
-            _bias(target.conv).copy_(bias)
-    return result.eval()
+    result = copy.deepcopy(network).eval()
+    for conv in _convolutions(result):
+        if isinstance(conv.norm, nn.BatchNorm3d):
+            weight, bias = _merged(conv, conv.norm)
+            with torch.no_grad():
+                conv.conv.weight.copy_(weight)
+                conv.added().copy_(bias)
+            conv.norm = nn.Identity()
+    return result
 
 
 class OneDnnConv3d(nn.Module):
@@ -47,7 +53,7 @@ class OneDnnConv3d(nn.Module):
         )
 
 
-def on_onednn(network: ResUNetH) -> ResUNetH:
+def on_onednn(network: _Network) -> _Network:
     """The network with its convolutions, in place, as `OneDnnConv3d`; as it is where this torch was built without."""
     if torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         for module in _convolutions(network):
@@ -60,20 +66,12 @@ def _geometry(conv: nn.Conv3d) -> tuple[list[int], list[int], list[int], int]:
     return list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups
 
 
-def _convolutions(network: ResUNetH) -> list[Conv]:
+def _convolutions(network: nn.Module) -> list[Conv]:
     return [module for module in network.modules() if isinstance(module, Conv)]
 
 
-def _merged(conv: Conv) -> tuple[Tensor, Tensor]:
-    weight, bias = conv.conv.weight.detach().double(), _bias(conv.conv).detach().double()
-    norm = conv.norm
-    if not isinstance(norm, nn.BatchNorm3d):
-        return weight, bias
+def _merged(conv: Conv, norm: nn.BatchNorm3d) -> tuple[Tensor, Tensor]:
+    weight, bias = conv.conv.weight.detach().double(), conv.added().detach().double()
     mean, variance = norm.get_buffer("running_mean").double(), norm.get_buffer("running_var").double()
     factor = norm.weight.detach().double() / torch.sqrt(variance + norm.eps)
     return weight * factor[:, None, None, None, None], (bias - mean) * factor + norm.bias.detach().double()
-
-
-def _bias(conv: nn.Conv3d) -> Tensor:
-    assert conv.bias is not None  # every convolution of this network has one
-    return conv.bias

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load as tensors_from_bytes
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.errors import BadInput
 from pipeline.model.folding import folded, on_onednn
-from pipeline.model.resunet_h import DIVISOR, ResUNetH
-from pipeline.model.spec import ModelSpec, checked_bytes, load_spec, spec_path
+from pipeline.model.foreign import foreign_network
+from pipeline.model.options import FILE_KINDS
+from pipeline.model.registry import build, load_weights
+from pipeline.model.spec import ModelSpec, checked_bytes, divides, load_spec, spec_path
 
 _loaded: dict[tuple[Path, str], LoadedModel] = {}
 _one_at_a_time = threading.Lock()
@@ -27,7 +27,7 @@ class LoadedModel:
     """A network ready for inference; `predict` may be called from several threads."""
 
     spec: ModelSpec
-    network: ResUNetH
+    network: nn.Module
     device: torch.device
 
     def predict(self, patches: NDArray[np.float32] | Tensor) -> NDArray[np.float32]:
@@ -36,14 +36,18 @@ class LoadedModel:
         A patch's result depends on that patch alone: on a CPU it has the same bits for any number of threads and
         whatever else is in the batch.
 
+        Networks that are not built from `blocks` may not hold to that.
+
         Raises:
-            BadInput: another shape, or height or width no multiple of 16.
+            BadInput: patches of another shape or size, or a network that does not give two channels of their size.
         """
         inputs = torch.as_tensor(patches)
-        _check_shape(tuple(inputs.shape))
+        _check_shape(tuple(inputs.shape), self.spec)
         with torch.inference_mode():
             placed = inputs.to(self.device, torch.float32).contiguous(memory_format=torch.channels_last_3d)
-            result: NDArray[np.float32] = self.network(placed).float().cpu().contiguous().numpy()
+            output = self.network(placed)
+        _check_output(output, inputs, self.spec)
+        result: NDArray[np.float32] = output.float().cpu().contiguous().numpy()
         return result
 
 
@@ -62,21 +66,28 @@ def load_model(name_or_path: str | Path, device: str = "cpu") -> LoadedModel:
 
 def _load(path: Path, device: torch.device) -> LoadedModel:
     spec = load_spec(path)
-    network = ResUNetH(spec.widths, spec.norm, spec.padding)
-    state = checked_tensors(path.parent / spec.weights, spec)
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        raise BadInput(
-            str(path.parent / spec.weights),
-            "the weights fit the architecture in the specification",
-            str(error).split("\n")[1].strip(),
-            "Take widths, norm and weights from the same training run.",
-        ) from error
-    ready = folded(network.eval()).to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    weights = path.parent / spec.weights
+    if spec.architecture in FILE_KINDS:
+        network = foreign_network(spec.architecture, checked_bytes(weights, spec), str(weights)).to(device)
+        return LoadedModel(spec, network.requires_grad_(False), device)
+    network = trained_network(path, spec)
+    ready = folded(network).to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     if device.type == "cpu":
         ready = on_onednn(ready)
     return LoadedModel(spec, ready.requires_grad_(False), device)
+
+
+def trained_network(path: Path, spec: ModelSpec) -> nn.Module:
+    """The network of the specification at `path` with its weights, as it was trained: nothing folded.
+
+    Raises:
+        BadInput: weights or code missing or of another sha256, not safetensors, or of another architecture.
+    """
+    network = build(spec.architecture, spec.options, path.parent, spec.code_sha256)
+    _check_multiple(network, spec, path)
+    weights = path.parent / spec.weights
+    load_weights(network, checked_tensors(weights, spec), str(weights))
+    return network.eval()
 
 
 def checked_tensors(path: Path, spec: ModelSpec) -> dict[str, Tensor]:
@@ -85,6 +96,9 @@ def checked_tensors(path: Path, spec: ModelSpec) -> dict[str, Tensor]:
     Raises:
         BadInput: weights missing, of another sha256 than the specification's, or not safetensors.
     """
+    from safetensors import SafetensorError
+    from safetensors.torch import load as tensors_from_bytes
+
     content = checked_bytes(path, spec)
     try:
         return tensors_from_bytes(content)
@@ -97,11 +111,33 @@ def checked_tensors(path: Path, spec: ModelSpec) -> dict[str, Tensor]:
         ) from error
 
 
-def _check_shape(shape: tuple[int, ...]) -> None:
-    if len(shape) != 5 or shape[1] != 1 or shape[3] % DIVISOR or shape[4] % DIVISOR:
+def _check_shape(shape: tuple[int, ...], spec: ModelSpec) -> None:
+    if len(shape) != 5 or shape[1] != 1 or not divides(spec.multiple, (shape[2], shape[3], shape[4])):
         raise BadInput(
             f"patches of shape {shape}",
-            f"patches are (N, 1, D, H, W) with H and W multiples of {DIVISOR}",
-            "the network halves them four times",
+            f"patches are (N, 1, D, H, W) with D, H and W multiples of {list(spec.multiple)}",
+            f"{spec.name} needs it so",
             "Pad or choose another patch size.",
+        )
+
+
+def _check_output(output: object, inputs: Tensor, spec: ModelSpec) -> None:
+    expected = (len(inputs), 2, *inputs.shape[2:])
+    if not isinstance(output, Tensor) or tuple(output.shape) != expected:
+        found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise BadInput(
+            f"the network of {spec.name} ({spec.architecture})",
+            f"a network gives probabilities (N, 2, D, H, W), here {expected}: semantic, boundary",
+            f"this one gives {found}",
+        )
+
+
+def _check_multiple(network: nn.Module, spec: ModelSpec, path: Path) -> None:
+    own = tuple(network.multiple)  # type: ignore[arg-type]
+    if not divides(own, spec.multiple):
+        raise BadInput(
+            f"{path}: multiple {list(spec.multiple)}",
+            f"it is a multiple of what the network itself needs, {list(own)}",
+            "patches of another size would fail in every worker",
+            f"Write {list(own)}.",
         )

@@ -17,32 +17,36 @@ class Statistics(NamedTuple):
 
 
 class Normalisation(BaseModel):
-    """Map the `low` percentile of a volume's grey levels to 0 and the `high` one to 1, then clip.
+    """Map two grey levels to 0 and 1, then clip: two percentiles of the volume, or two fixed ones.
 
     Percentiles rather than minimum and maximum, since single white or black voxels (charging, stretched slices) would
     otherwise decide. Voxels of grey level 0 are left out: they are padding outside the section.
 
     Attributes:
-        kind: the only one so far.
-        low, high: percentiles, 0..100, of the voxels that are not 0.
+        kind: "percentile", or "fixed" as the published networks have it: grey / 255, whatever the volume holds.
+        low, high: percentiles, 0..100, of the voxels that are not 0; only for "percentile".
+        levels: the two grey levels; only for "fixed".
         clip: the range of the result.
     """
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
-    kind: Literal["percentile"] = "percentile"
+    kind: Literal["percentile", "fixed"] = "percentile"
     low: float = Field(default=1.0, ge=0.0, lt=100.0)
     high: float = Field(default=99.0, gt=0.0, le=100.0)
+    levels: tuple[float, float] = (0.0, 255.0)
     clip: tuple[float, float] = (-0.5, 1.5)
 
     @model_validator(mode="after")
     def _ordered(self) -> Normalisation:
-        if not (self.low < self.high and self.clip[0] < self.clip[1]):
-            raise ValueError("low must be below high, and clip[0] below clip[1]")
+        if not (self.low < self.high and self.levels[0] < self.levels[1] and self.clip[0] < self.clip[1]):
+            raise ValueError("low must be below high, and the first of levels and of clip below the second")
         return self
 
     def statistics(self, histogram: NDArray[np.int64]) -> Statistics:
         """Offset and scale from the counts of the 256 grey levels of a whole volume; any volume gives a usable pair."""
+        if self.kind == "fixed":
+            return Statistics(self.levels[0], self.levels[1] - self.levels[0])
         counts = np.asarray(histogram, dtype=np.int64).copy()
         counts[0] = 0
         if counts.sum() == 0:

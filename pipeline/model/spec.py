@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.errors import BadInput
 from pipeline.model.normalisation import Normalisation
+from pipeline.model.options import FILE_KINDS, checked_options, class_in_file
 
 SHIPPED = Path(__file__).parent / "weights"
 Triple = tuple[int, int, int]
@@ -40,13 +42,16 @@ class ModelSpec(BaseModel):
 
     Attributes:
         name, description: for people.
-        architecture: which network of this package.
-        widths, norm, padding: its options, see `resunet_h.ResUNetH`.
+        architecture: a network of this package ("resunet-r", "resunet-h", "resunet-h-code"), a class in a file beside
+            the specification ("my_net.py:MyNet"), or a whole network as the weights file ("torchscript", "exported").
+        options: of the architecture, see `options`; stored with every default filled in.
+        code_sha256: of the file with the class, checked before it is run.
+        multiple: (z, y, x) that the size of a patch is a multiple of.
         voxel_size_nm: (z, y, x) that the model was trained at; finer volumes are averaged down to about it.
-        patch, overlap: default patch of inference in voxels of the model; height and width multiples of 16.
+        patch, overlap: default patch of inference in voxels of the model.
         normalisation: from grey levels to network input.
         channels: what the output channels hold.
-        weights: file beside the specification, in safetensors format.
+        weights: file beside the specification, in safetensors format (or that of the whole network).
         sha256: of that file, checked before it is read.
         thresholds: recommended post-processing.
     """
@@ -55,26 +60,52 @@ class ModelSpec(BaseModel):
 
     name: str
     description: str = ""
-    architecture: Literal["resunet-h"] = "resunet-h"
-    widths: tuple[int, int, int, int, int] = (28, 36, 48, 64, 80)
-    norm: Literal["none", "batch", "instance"] = "none"
-    padding: Literal["replicate", "zeros"] = "replicate"
+    architecture: str = "resunet-h"
+    options: dict[str, Any] = Field(default_factory=dict)
+    code_sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    multiple: Triple = (1, 16, 16)
     voxel_size_nm: tuple[float, float, float]
     patch: Triple = (32, 128, 128)
     overlap: Triple = (8, 32, 32)
     normalisation: Normalisation = Normalisation()
     channels: tuple[Literal["semantic"], Literal["boundary"]] = ("semantic", "boundary")
-    weights: str = Field(pattern=r"^[^/\\]+\.safetensors$")
+    weights: str = Field(pattern=r"^[^/\\]+$")
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     thresholds: Thresholds = Thresholds()
 
     @model_validator(mode="after")
+    def _options_fit(self) -> ModelSpec:
+        try:
+            complete = checked_options(self.architecture, self.options)
+        except BadInput as error:
+            raise ValueError(str(error)) from None
+        self.options.clear()
+        self.options.update(complete)
+        if (class_in_file(self.architecture) is None) != (self.code_sha256 is None):
+            raise ValueError("code_sha256: the sha256 of the file of a FILE.py:CLASS architecture, and of no other")
+        endings = FILE_KINDS.get(self.architecture, (".safetensors",))
+        if not self.weights.endswith(endings):
+            raise ValueError(f"weights: the name of a file ending in {' or '.join(endings)}")
+        return self
+
+    @model_validator(mode="after")
     def _patch_fits(self) -> ModelSpec:
-        if min(self.patch) < 1 or self.patch[1] % 16 or self.patch[2] % 16:
-            raise ValueError("patch: height and width are positive multiples of 16")
+        if min(self.multiple) < 1 or min(self.patch) < 1 or not divides(self.multiple, self.patch):
+            raise ValueError(f"patch: positive multiples of {list(self.multiple)} in z, y and x")
         if any(not 0 <= shared < size for shared, size in zip(self.overlap, self.patch, strict=True)):
             raise ValueError("overlap: at least 0 and less than the patch in each axis")
         return self
+
+    @property
+    def top_width(self) -> int:
+        """Channels at full resolution, for estimates of memory; 32 where the architecture does not say."""
+        widths = self.options.get("widths")
+        return int(widths[0] if widths else self.options.get("top_width", 32))
+
+
+def divides(multiple: Triple, size: Triple) -> bool:
+    """Whether a size (z, y, x) is a multiple of `multiple` in each axis."""
+    return all(length % step == 0 for length, step in zip(size, multiple, strict=True))
 
 
 def shipped_names() -> list[str]:
@@ -104,17 +135,33 @@ def load_spec(name_or_path: str | Path) -> ModelSpec:
     """Read a specification; neither the weights nor torch are touched.
 
     Raises:
-        BadInput: unknown name, or a file that is no specification.
+        BadInput: unknown name, a file that is no specification, or code beside it that is missing or another.
     """
     path = spec_path(name_or_path)
     try:
-        return ModelSpec.model_validate_json(path.read_bytes())
+        spec = ModelSpec.model_validate_json(_newest_schema(path.read_bytes()))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise BadInput(
             f"{path}: {where}", "a model specification has the fields of ModelSpec and no others", str(first["msg"])
         ) from error
+    code = class_in_file(spec.architecture)
+    if code is not None and spec.code_sha256 is not None:
+        pinned_bytes(path.parent / code[0], spec.code_sha256, "code")
+    return spec
+
+
+def _newest_schema(content: bytes) -> bytes:
+    """Version 0.1 had the three options of its only network beside the other fields."""
+    try:
+        fields = json.loads(content)
+    except ValueError:
+        return content
+    if not isinstance(fields, dict) or "options" in fields:
+        return content
+    moved = {name: fields.pop(name) for name in ("widths", "norm", "padding") if name in fields}
+    return json.dumps({**fields, "options": moved}).encode()
 
 
 def checked_bytes(path: Path, spec: ModelSpec) -> bytes:
@@ -123,15 +170,26 @@ def checked_bytes(path: Path, spec: ModelSpec) -> bytes:
     Raises:
         BadInput: no such file, or another sha256 than the specification's.
     """
+    return pinned_bytes(path, spec.sha256, "weights")
+
+
+def pinned_bytes(path: Path, expected: str, what: str) -> bytes:
+    """The content of a file ("weights" or "code") whose sha256 a specification states.
+
+    Raises:
+        BadInput: no such file, or another sha256.
+    """
     if not path.is_file():
-        raise BadInput(str(path), "the weights lie beside the specification", "there is no such file", "Copy both.")
+        raise BadInput(str(path), f"the {what} lie beside the specification", "there is no such file", "Copy both.")
     content = path.read_bytes()
     found = sha256(content).hexdigest()
-    if found != spec.sha256:
+    if found != expected:
         raise BadInput(
             f"{path}: sha256 {found}",
-            f"the weights have the sha256 of the specification, {spec.sha256}",
-            "other weights would silently give another segmentation",
-            "Fetch specification and weights together again.",
+            f"the {what} have the sha256 of the specification, {expected}",
+            f"other {what} would silently give another segmentation",
+            "Fetch specification and weights together again."
+            if what == "weights"
+            else "Read the file; where the change is yours, put its sha256 into code_sha256.",
         )
     return content

@@ -1,231 +1,227 @@
-"""The training loop: `train(config)` goes on from the last checkpoint and ends with a model ready for inference.
+"""Training from a configuration: `train(config)` goes on from the last checkpoint and ends with a model.
 
-From a shell: `python -m pipeline.training.train CONFIG.json`.
+From a shell: `teramito train CONFIG`, or, where only torch, numpy and pydantic are installed,
+`python -m pipeline.training.train CONFIG.json`.
 """
 
 from __future__ import annotations
 
-import copy
-import json
 import logging
 import os
+import signal
 import sys
-import time
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import FrameType
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from pipeline.errors import BadInput
-from pipeline.model.resunet_h import ResUNetH
-from pipeline.model.spec import load_spec, spec_path
-from pipeline.training import checkpoint
-from pipeline.training.config import TrainConfig
+from pipeline.errors import RunCancelled, TeramitoError
+from pipeline.model.spec import Thresholds, load_spec, spec_path
+from pipeline.training.config import TrainConfig, read_config
+from pipeline.training.curves import draw
+from pipeline.training.examples import Example, write_examples
 from pipeline.training.export import export
-from pipeline.training.loss import weighted_bce
+from pipeline.training.log import Progress, TrainingLog
+from pipeline.training.loop import TrainingRun
+from pipeline.training.processes import processes, shard_count
 from pipeline.training.samples import Samples
 from pipeline.training.thresholds import tuned
-from pipeline.training.validation import validate
+from pipeline.training.validation import Maps, can_label, mean_score, predicted, scores, segmented
 from pipeline.training.volumes import LabelledVolume, load_volume
 
 log = logging.getLogger(__name__)
 
+_EXAMPLE_SIDE = 320
+"""Voxels in the plane of an example on the sheet."""
 
-def train(config: TrainConfig) -> Path:
+
+def train(config: TrainConfig, progress: Progress | None = None) -> Path:
     """Train, or go on training, and write NAME.json and NAME.safetensors into the output directory.
 
+    Args:
+        config: all of it.
+        progress: called with every entry of the log as it is written.
+
     Returns:
-        The path of the specification NAME.json, which `load_model` takes.
+        The path of the specification NAME.json, which `load_model` and `--model` take.
 
     Raises:
-        BadInput: a volume cannot be used, or the output directory holds a run of another configuration.
+        BadInput: a volume cannot be used, or the output directory holds a training of another configuration.
+        RunCancelled: Ctrl-C or SIGTERM; a checkpoint was written after the step in hand.
+        TrainingDiverged: the loss is no longer finite; the last checkpoint is kept.
     """
     output = Path(os.path.expandvars(config.output))
     output.mkdir(parents=True, exist_ok=True)
+    shards = shard_count(config)
     volumes = [load_volume(source, config) for source in config.volumes]
     validation = [load_volume(source, config) for source in config.validation]
-    run = TrainingRun(config, Samples(volumes, config), output)
-    run.finish(validation)
+    samples = Samples(volumes, config, shards)
+    with stoppable() as stop, processes(config, output) as group:
+        run = TrainingRun(config, samples, output, group, initial_weights(config))
+        told = TrainingLog(output, progress)
+        try:
+            finish(run, stop, Validation(run, validation, told), told)
+            return _result(run, validation)
+        finally:
+            run.close()
+
+
+def take_part(config: TrainConfig) -> None:
+    """The other processes of a training: the same steps, but they neither validate nor write."""
+    output = Path(os.path.expandvars(config.output))
+    samples = Samples([load_volume(source, config) for source in config.volumes], config, shard_count(config))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the first process decides
+    with processes(config, output) as group:
+        run = TrainingRun(config, samples, output, group, initial_weights(config))
+        try:
+            finish(run, threading.Event(), None, None)
+        except RunCancelled:
+            pass  # said by the first process
+        finally:
+            run.close()
+
+
+def finish(run: TrainingRun, stop: threading.Event, validation: Validation | None, told: TrainingLog | None) -> None:
+    """Take all steps that are left; log, validate and save on the way.
+
+    Raises:
+        RunCancelled: `stop` was set; saved after the step in hand.
+    """
+    ends = run.config.stage_ends()
+    with torch.backends.cudnn.flags(benchmark=True):
+        while run.step < run.config.steps:
+            entry = run.advance(stop.is_set())
+            stopped = entry.pop("stop")
+            if told is not None:
+                told.add(entry)
+            if validation is not None and (run.step % run.config.validate_every == 0 or run.step in ends):
+                validation()
+            following = ends.get(run.step)
+            if following is not None and following.start == "best":
+                run.group.released()  # the best is written
+                run.start_from_best()
+            if run.group.rank == 0 and (stopped or run.step % run.config.checkpoint_every == 0 or run.step in ends):
+                run.save()
+            if stopped:
+                raise RunCancelled(f"stopped after step {run.step}, saved; the same command goes on from there")
+
+
+class Validation:
+    """Scores the running average, keeps the best, and shows what it looks like."""
+
+    def __init__(self, run: TrainingRun, volumes: Sequence[LabelledVolume], told: TrainingLog) -> None:
+        self._run, self._volumes, self._told = run, volumes, told
+
+    def __call__(self) -> None:
+        """Predict every validation volume, log its scores, draw curves and examples."""
+        run = self._run
+        if self._volumes:
+            maps = _maps(run, self._volumes)
+            chosen = tuned(maps, self._volumes, quick=True)
+            found = [scores(one, volume, chosen) for one, volume in zip(maps, self._volumes, strict=True)]
+            best = run.keep_if_best(mean_score(found))
+            for volume, one in zip(self._volumes, found, strict=True):
+                entry = {"step": run.step, "validation": volume.name, **one, "best": best}
+                self._told.add({**entry, "threshold": chosen.semantic})
+            shown = [_example(volume, one, chosen) for volume, one in zip(self._volumes, maps, strict=True)]
+            write_examples(run.output, run.step, shown)
+        draw(run.output)
+
+
+def _example(volume: LabelledVolume, maps: Maps, chosen: Thresholds) -> Example:
+    """The middle slices of a validation volume, cut in the plane to where most foreground is."""
+    z, y, x = (slice(*span) for span in _telling_box(volume))
+    made = segmented(maps, chosen, volume.voxel_size_nm) if can_label() else np.zeros(volume.raw.shape, np.uint32)
+    return Example(
+        name=volume.name,
+        raw=volume.raw[z, y, x],
+        truth=volume.instances[z, y, x],
+        semantic=maps.semantic[z, y, x],
+        boundary=maps.boundary[z, y, x],
+        instances=made[z, y, x],
+        voxel_size_nm=volume.voxel_size_nm,
+    )
+
+
+def _telling_box(volume: LabelledVolume) -> list[tuple[int, int]]:
+    depth = volume.raw.shape[0]
+    spans = [(max(0, depth // 2 - 1), min(depth, depth // 2 + 2))]
+    middle = volume.instances[depth // 2] > 0
+    for axis, size in enumerate(volume.raw.shape[1:]):
+        along = middle.sum(axis=1 - axis)
+        side = min(_EXAMPLE_SIDE, size)
+        inside = np.convolve(along, np.ones(side, np.int64), "valid")
+        start = int(inside.argmax())
+        spans.append((start, start + side))
+    return spans
+
+
+def _maps(run: TrainingRun, volumes: Sequence[LabelledVolume]) -> list[Maps]:
+    return [predicted(run.average, volume, run.config, run.device) for volume in volumes]
+
+
+def _result(run: TrainingRun, validation: Sequence[LabelledVolume]) -> Path:
+    """The model: the best average or the last, with thresholds tuned on the validation volumes."""
+    if run.config.select == "best" and validation:
+        log.info("the best validated weights are those of step %d", run.load_best())
     run.recalibrate()
-    return export(run.average, config, output, tuned(run.average, validation, config) if validation else None)
+    chosen: Thresholds | None = tuned(_maps(run, validation), validation) if validation else None
+    return export(run.average, run.config, run.output, chosen)
 
 
-class TrainingRun:
-    """The state of a training run: network, running average, optimiser, step."""
-
-    def __init__(self, config: TrainConfig, samples: Samples, output: Path) -> None:
-        self.config, self.samples, self.output = config, samples, output
-        torch.manual_seed(config.seed)
-        self.network = _network(config)
-        if config.initial:
-            self.network.load_state_dict(initial_weights(config.initial, config))
-        self.average = _network(config).eval()
-        self.average.load_state_dict(self.network.state_dict())
-        self.optimiser = torch.optim.Adam(
-            self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-        )
-        self.replicas = [copy.deepcopy(self.network) for _ in range(config.shards)]
-        self.pool = ThreadPoolExecutor(config.shards, initializer=_single_threaded)
-        self.step = 0
-        self._resume()
-
-    def finish(self, validation: Iterable[LabelledVolume]) -> None:
-        """Take all steps that are left; log, validate and save on the way."""
-        validation = list(validation)
-        while self.step < self.config.steps:
-            started = time.monotonic()
-            loss = self.advance()
-            self._record({"step": self.step, "loss": loss, "seconds": round(time.monotonic() - started, 3)})
-            if self.step % self.config.checkpoint_every == 0 or self.step == self.config.steps:
-                self.save()
-            if self.step % self.config.validate_every == 0 or self.step == self.config.steps:
-                for volume in validation:
-                    scores = validate(self.average, volume, self.config)
-                    self._record({"step": self.step, "validation": volume.name, **scores})
-
-    def advance(self) -> float:
-        """One step of the optimiser; returns its loss."""
-        losses = list(self.pool.map(self._shard, range(self.config.shards)))
-        with torch.no_grad():
-            for number, parameter in enumerate(self.network.parameters()):
-                parameter.grad = _mean([list(replica.parameters())[number].grad for replica in self.replicas])
-            for number, buffer in enumerate(self.network.buffers()):
-                buffer.copy_(_mean([list(replica.buffers())[number] for replica in self.replicas]))
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.config.rate(self.step)
-        nn.utils.clip_grad_norm_(self.network.parameters(), self.config.gradient_norm)
-        self.optimiser.step()
-        self.step += 1
-        self._update_average()
-        return sum(losses) / len(losses)
-
-    def _shard(self, shard: int) -> float:
-        """Gradients of one part of the batch, left in its replica; returns its loss."""
-        replica = self.replicas[shard]
-        replica.load_state_dict(self.network.state_dict())
-        _set_mode(replica, self.config.norm_frozen(self.step))
-        inputs, labels = self.samples.batch(self.step, shard)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.config.bfloat16):
-            logits = replica.logits(inputs.to(memory_format=torch.channels_last_3d))
-        loss = weighted_bce(logits.float(), labels, self.config.fraction_clip)
-        replica.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        return float(loss.detach())
-
-    def save(self) -> None:
-        """Store everything a resumed run needs; random numbers need nothing, each step has its own."""
-        content = {
-            "step": self.step,
-            "config": self.config.model_dump_json(),
-            "network": self.network.state_dict(),
-            "average": self.average.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-        }
-        checkpoint.save(self.output / checkpoint.FILE, content)
-
-    def recalibrate(self) -> None:
-        """Set the BatchNorm statistics of the average to their mean over batches without augmentation."""
-        norms = [module for module in self.average.modules() if isinstance(module, nn.BatchNorm3d)]
-        if not self.config.recalibration_batches or not norms:
-            return
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None  # cumulative mean
-        self.average.train()
-        with torch.no_grad():
-            for number in range(self.config.recalibration_batches):
-                self.average.logits(self.samples.batch(self.config.steps + number, augmented=False)[0])
-        self.average.eval()
-
-    def _resume(self) -> None:
-        stored = checkpoint.load(self.output / checkpoint.FILE, self.config)
-        if stored is None:
-            return
-        self.network.load_state_dict(stored["network"])
-        self.average.load_state_dict(stored["average"])
-        self.optimiser.load_state_dict(stored["optimiser"])
-        self.step = int(stored["step"])
-        log.info("going on from step %d", self.step)
-
-    def _update_average(self) -> None:
-        """The decay starts low, so that the first, poor weights are soon forgotten."""
-        decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            for mean, value in zip(_tensors(self.average), _tensors(self.network), strict=True):
-                if mean.is_floating_point():
-                    mean.lerp_(value, 1.0 - decay)
-                else:
-                    mean.copy_(value)
-
-    def _record(self, entry: dict[str, Any]) -> None:
-        log.info("%s", entry)
-        with (self.output / "log.jsonl").open("a") as file:
-            file.write(json.dumps(entry) + "\n")
-
-
-def _network(config: TrainConfig) -> ResUNetH:
-    network = ResUNetH(config.widths, config.norm, config.padding)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm3d):
-            module.momentum = config.norm_momentum
-    return network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload,no-any-return]
-
-
-def initial_weights(initial: str, config: TrainConfig) -> dict[str, Tensor]:
-    """The weights of another model.
+def initial_weights(config: TrainConfig) -> dict[str, Tensor] | None:
+    """The weights of the model to start from, or None.
 
     Raises:
         BadInput: no such model, or one of another architecture.
     """
-    from pipeline.model.load import checked_tensors
+    if config.initial is None:
+        return None
+    from pipeline.model.load import checked_tensors  # needs safetensors
 
-    path = spec_path(os.path.expandvars(initial))
+    path = spec_path(os.path.expandvars(config.initial))
     spec = load_spec(path)
-    for field in ("widths", "norm", "padding"):
-        if getattr(spec, field) != getattr(config, field):
-            raise BadInput(
-                f"{field} {getattr(config, field)} with initial {initial}",
-                f"a network that starts from another has its {field}",
-                "the weights fit no other",
-                f"That model has {getattr(spec, field)}.",
-            )
     return checked_tensors(path.parent / spec.weights, spec)
 
 
-def _set_mode(network: ResUNetH, norm_frozen: bool) -> None:
-    network.train()
-    for module in network.modules():
-        if norm_frozen and isinstance(module, nn.BatchNorm3d):
-            module.eval()
+@contextmanager
+def stoppable() -> Iterator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set, in the main thread; a second Ctrl-C interrupts at once."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
+    def set_stop(number: int, _frame: FrameType | None) -> None:
+        stop.set()
+        log.info("stopping after this step")
+        signal.signal(number, before[number])
 
-def _single_threaded() -> None:
-    """The number of arithmetic threads is a property of the calling thread, and so is the rounding of denormals."""
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
-
-
-def _mean(tensors: Sequence[Tensor | None]) -> Tensor:
-    given = [tensor for tensor in tensors if tensor is not None]
-    return given[0] if len(given) == 1 else torch.stack(given).sum(0).div(len(given)).to(given[0].dtype)
-
-
-def _tensors(network: nn.Module) -> list[Tensor]:
-    return [*network.parameters(), *network.buffers()]
-
-
-def read_config(path: Path) -> TrainConfig:
-    """The configuration in a JSON file; unknown keys are refused by pydantic's ValidationError."""
-    return TrainConfig.model_validate_json(path.read_text())
+    for number in before:
+        signal.signal(number, set_stop)
+    try:
+        yield stop
+    except KeyboardInterrupt:
+        raise RunCancelled("interrupted; the last checkpoint is kept, the same command goes on from it") from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def main(arguments: list[str]) -> int:
     """`python -m pipeline.training.train CONFIG.json`."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    log.info("wrote %s", train(read_config(Path(arguments[0]))))
+    try:
+        log.info("wrote %s", train(read_config(Path(arguments[0]))))
+    except TeramitoError as error:
+        log.error("%s", error)
+        return 130 if isinstance(error, RunCancelled) else 1
     return 0
 
 

@@ -32,10 +32,10 @@ def write_model(directory: Path, name: str = "tiny", **changes: Any) -> Path:
 
 def write_spec(directory: Path, name: str = "tiny", **changes: Any) -> Path:
     weights = directory / f"{name}.safetensors"
+    options = {key: changes.pop(key) for key in ("widths", "norm") if key in changes}
     fields = {
         "name": name,
-        "widths": NARROW,
-        "norm": "batch",
+        "options": {"widths": NARROW, "norm": "batch", **options},
         "voxel_size_nm": [10.0, 10.0, 10.0],
         "patch": [4, 32, 32],
         "overlap": [1, 8, 8],
@@ -121,7 +121,9 @@ def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shape", [(1, 1, 2, 16, 17), (1, 1, 2, 8, 16), (1, 2, 2, 16, 16), (2, 16, 16)])
 def test_patches_of_another_shape_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
-    with pytest.raises(BadInput, match=re.escape("patches are (N, 1, D, H, W) with H and W multiples of 16")):
+    with pytest.raises(
+        BadInput, match=re.escape("patches are (N, 1, D, H, W) with D, H and W multiples of [1, 16, 16]")
+    ):
         load_model(write_model(tmp_path)).predict(patches(*shape))
 
 
