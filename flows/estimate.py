@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 
 from flows.progress import duration
+from pipeline.ensemble import Member, one_or_several
 from pipeline.geometry import vec3
 from pipeline.job import Job
+from pipeline.model.spec import spec_path
+from pipeline.ops.tta import variants
 from pipeline.plan import Plan
 from pipeline.stages.export import ExportStage
 from workers.cluster import worker_count
@@ -20,23 +23,33 @@ from workers.cluster import worker_count
 MAP_BYTES = 0.5
 LABEL_BYTES = 0.03
 RAW_EXPORT_FACTOR = 1.2  # the mips add a seventh, gzip takes a little
+AVERAGED_MAPS = 14  # two channels each: four halves of a sum of 16, the newest sum, and an answer before and after
 ACTIVATIONS = 9  # maps of the first width alive at once: peak memory of one patch, 148 MB for 32x128x128 at width 8
 
 
 def estimate(plan: Plan, job: Job, measure: bool = True) -> dict[str, Any]:
-    """The cost of a run. ``measure`` loads the model and times one patch on this machine."""
+    """The cost of a run. ``measure`` loads the models and times one patch through each of them on this machine.
+
+    ``network_calls`` counts patches through a network: patches computed x variants x members. ``seconds_a_call`` has
+    one entry a member, ``seconds_a_patch`` is all variants through all members.
+    """
     op = plan.op
     computed, read = _work(plan)
     patches = len(op.lattice)
     workers = worker_count(plan.config.cluster)
-    seconds = _seconds_a_patch(plan) if measure else None
+    views = len(variants(op.tta))
+    calls = [_seconds_a_call(plan, member) for member in plan.members] if measure else None
+    seconds = None if calls is None else views * sum(calls)
     stages = [stage for step in job.steps for stage in step.stages]
     exported = sum(prod(stage.grid.extent) for stage in stages if isinstance(stage, ExportStage))
     return {
         "input": str(plan.source),
         "extent": list(plan.source.shape),
         "voxel_size_nm": list(plan.voxel_size_nm),
-        "model": plan.spec.name,
+        "model": one_or_several([member.spec.name for member in plan.members]),
+        "members": len(plan.members),
+        "tta": op.tta,
+        "variants": views,
         "scale": list(op.scale),
         "patch": list(op.patch),
         "overlap": list(op.overlap),
@@ -45,12 +58,14 @@ def estimate(plan: Plan, job: Job, measure: bool = True) -> dict[str, Any]:
         "blocks": len(plan.grid),
         "patches": patches,
         "patches_computed": computed,
+        "network_calls": computed * views * len(plan.members),
         "bytes_in": plan.source.nbytes,
         "bytes_read": read * np.dtype(plan.source.dtype).itemsize,
         "bytes_out": 2 * plan.source.box.size + 16 * plan.source.box.size + exported,
         "disk_bytes": _disk(plan),
         "memory_bytes_a_worker": _memory(plan),
         "workers": workers,
+        "seconds_a_call": calls,
         "seconds_a_patch": seconds,
         "seconds": None if seconds is None else computed * seconds / workers + 2e-8 * plan.source.box.size,
         "warnings": list(plan.warnings),
@@ -63,10 +78,11 @@ def estimate_lines(facts: dict[str, Any]) -> list[str]:
     amplified = facts["bytes_read"] / facts["bytes_in"]
     rows = [
         ("volume", f"{_by(facts['extent'])} voxels of {_by(facts['voxel_size_nm'])} nm, {_bytes(facts['bytes_in'])}"),
-        ("model", f"{facts['model']}, voxels averaged {_by(facts['scale'])} before it"),
+        ("model", f"{_models(facts)}, voxels averaged {_by(facts['scale'])} before it"),
         ("blocks", f"{facts['blocks']:,} of {_by(facts['block'])}, stored chunks {_by(facts['chunk'])}"),
         ("patches", f"{facts['patches_computed']:,} of {_by(facts['patch'])}, overlap {_by(facts['overlap'])}"),
         ("", f"{wasted:.0%} of them computed twice at block faces; larger blocks lower this"),
+        ("network", _calls(facts)),
         ("read", f"{_bytes(facts['bytes_read'])}, {amplified:.1f} times the volume"),
         ("written", f"{_bytes(facts['bytes_out'])} before compression, about {_bytes(facts['disk_bytes'])} on disk"),
         ("memory", f"about {_bytes(facts['memory_bytes_a_worker'])} a worker, {facts['workers']} workers"),
@@ -88,10 +104,24 @@ def _work(plan: Plan) -> tuple[int, int]:
     return prod(patches), prod(voxels)
 
 
+def _models(facts: dict[str, Any]) -> str:
+    return facts["model"] if facts["members"] == 1 else "the mean of " + ", ".join(facts["model"])
+
+
+def _calls(facts: dict[str, Any]) -> str:
+    patches, views, members = facts["patches_computed"], facts["variants"], facts["members"]
+    parts = f"{patches:,} patches x {views} variant{'s' * (views > 1)} x {members} model{'s' * (members > 1)}"
+    return f"{facts['network_calls']:,} times a patch: {parts}"
+
+
 def _memory(plan: Plan) -> int:
     block, patch = prod(plan.grid.block), prod(plan.op.patch)
     coarse = block / prod(plan.op.scale)
-    network = 4 * patch * plan.op.batch * plan.spec.widths[0] * ACTIVATIONS
+    # Members compute one after another; each keeps its weights and its normalised patches, and there is one sum.
+    widest = max(member.spec.top_width for member in plan.members)
+    averaging = AVERAGED_MAPS if len(plan.members) * len(variants(plan.op.tta)) > 1 else 0
+    network = 4 * patch * plan.op.batch * (widest * ACTIVATIONS + len(plan.members) + averaging)
+    network += sum(_weight_bytes(member) for member in plan.members)
     reading = prod(plan.op.read_box(plan.grid[0].core).shape) * 2
     predicting = network + 3 * 4 * coarse + plan.config.cluster.threads_per_worker * (reading + 12 * block)
     labelling = plan.config.cluster.threads_per_worker * 24 * block
@@ -105,11 +135,15 @@ def _disk(plan: Plan) -> int:
     return int(voxels * (2 * MAP_BYTES + 3 * LABEL_BYTES + exported))
 
 
-def _seconds_a_patch(plan: Plan) -> float:
+def _weight_bytes(member: Member) -> int:
+    return (spec_path(member.model).parent / member.spec.weights).stat().st_size
+
+
+def _seconds_a_call(plan: Plan, member: Member) -> float:
     from pipeline.model.load import load_model
     from pipeline.stages.predict import picked_device
 
-    model = load_model(plan.config.model, picked_device(plan.config.predict.device))
+    model = load_model(member.model, picked_device(plan.config.predict.device))
     patches = np.zeros((plan.op.batch, 1, *plan.op.patch), np.float32)
     model.predict(patches)
     started = time.perf_counter()

@@ -19,6 +19,7 @@ def markdown_of(job: Job, report: Mapping[str, Any]) -> str:
         "",
         f"Input `{report.get('input', report.get('semantic'))}`, {' x '.join(map(str, report['extent']))} voxels of "
         f"{size} nm (z, y, x). Verified: every block of every stage is there.",
+        *_network_lines(report),
         "",
         f"* Neuroglancer layers: `{job.directory.precomputed}`",
         f"* Instance table: `{job.directory.instances}`",
@@ -30,6 +31,18 @@ def markdown_of(job: Job, report: Mapping[str, Any]) -> str:
     lines += _rows(report["stages"])
     warnings = report.get("warnings", [])
     return "\n".join([*lines, "", *(f"> {warning}" for warning in warnings)])
+
+
+def _network_lines(report: Mapping[str, Any]) -> list[str]:
+    """Which networks, and how often each saw a patch; nothing where the maps were given."""
+    if "model" not in report:
+        return []
+    given = report["model"]
+    models = [given] if isinstance(given, str) else list(given)
+    named = " and ".join(f"`{model}`" for model in models)
+    mean = f"the mean of {len(models)} models, {named}" if len(models) > 1 else named
+    variants = f", averaged over {report['tta']} mirrored and transposed variants" if report["tta"] else ""
+    return ["", f"Network: {mean}{variants}."]
 
 
 def _rows(stages: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.errors import BadInput, raise_all
 
@@ -20,6 +20,17 @@ Count = Annotated[int, Field(ge=1)]
 Length = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 SizeNm = tuple[Length, Length, Length]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+def _one_or_several(value: Any) -> Any:
+    """A name as it is, also out of a list of one; else a list of names. One message where a union would give two."""
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list | tuple) or not names or not all(isinstance(name, str) for name in names):
+        raise ValueError("a model is a name or a path, or a list of them")
+    return names[0] if len(names) == 1 else tuple(names)
+
+
+Models = Annotated[str | Annotated[tuple[str, ...], Field(min_length=1)], BeforeValidator(_one_or_several)]
 
 
 class Settings(BaseModel):
@@ -51,6 +62,11 @@ class PredictSettings(Settings):
         "bump", description="How overlapping patches are blended; gaussian is the published one."
     )
     batch: Annotated[int, Field(ge=1)] = Field(1, description="Patches a network call; 1 is fastest on a CPU.")
+    tta: Literal[0, 4, 8, 16] = Field(
+        0,
+        description="Test-time augmentation: average this many mirrored and transposed variants of each patch, at that "
+        "many times the cost. 4: z-flip, transpose; 8: y-flip, x-flip, transpose; 16: all; 0: off.",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where there is one.")
 
 
@@ -144,12 +160,21 @@ class RunConfig(Settings):
     )
     output: str = Field(description="Directory of the run. The same directory again resumes.")
     voxel_size_nm: SizeNm | None = Field(None, description="z y x; needed where the file does not state it.")
-    model: str = Field("mito-starter", description="A shipped model's name, or the path of a model's .json.")
+    model: Models = Field(
+        "mito-starter",
+        description="A shipped model's name or the path of a model's .json; a list of them is averaged, and the first "
+        "decides patch, overlap and thresholds.",
+    )
     block: BlockSettings = BlockSettings()
     predict: PredictSettings = PredictSettings()
     instances: InstanceSettings = InstanceSettings()
     export: ExportSettings = ExportSettings()
     cluster: ClusterSettings = ClusterSettings()
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models, one or more, in the order in which they are averaged."""
+        return (self.model,) if isinstance(self.model, str) else self.model
 
 
 class InstancesConfig(Settings):

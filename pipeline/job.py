@@ -13,6 +13,7 @@ import numpy as np
 
 from pipeline import __version__
 from pipeline.config import ClusterSettings, InstancesConfig, RunConfig
+from pipeline.ensemble import one_or_several
 from pipeline.errors import BadInput
 from pipeline.formats import Kind
 from pipeline.formats.address import is_remote
@@ -65,8 +66,8 @@ def run_job(config: RunConfig) -> tuple[Job, Plan]:
     """
     directory = _directory(config.output)
     plan = make_plan(config)  # its refusals name paths as they were given; everything after takes them as absolute
-    config = config.model_copy(update={"input": _absolute(config.input), "model": _absolute_model(config.model)})
-    plan = replace(plan, config=config)
+    plan = _located(plan)
+    config = plan.config
     predict, maps = predict_step(plan, directory)
     labelling = Labelling(directory, plan.grid, plan.chunks, plan.instances)
     instances, segmentation, final = instance_steps(labelling, maps)
@@ -78,15 +79,18 @@ def run_job(config: RunConfig) -> tuple[Job, Plan]:
     }
     chosen: dict[str, tuple[Kind, Volume, str]] = {name: layers[name] for name in config.export.layers}
     steps = (predict, *instances, export_step(directory, chosen, config.export.chunk))
+    hashes = one_or_several([member.spec.sha256 for member in plan.members])
     facts = {
         "input": config.input,
-        "model": plan.spec.name,
+        "model": one_or_several([member.spec.name for member in plan.members]),
+        "model_sha256": hashes,
+        "tta": plan.op.tta,
         "extent": list(plan.source.shape),
         "voxel_size_nm": list(plan.voxel_size_nm),
         "block": list(plan.grid.block),
         "warnings": list(plan.warnings),
     }
-    settings = {**_settings(config), "source": identity(plan.source), "model_sha256": plan.spec.sha256}
+    settings = {**_settings(config), "source": identity(plan.source), "model_sha256": hashes}
     return Job(directory, steps, config.cluster, _manifest(settings, facts), facts, plan.warnings), plan
 
 
@@ -137,6 +141,14 @@ def _absolute(address: str) -> str:
     return (
         address if is_remote(rest) or rest.startswith("file://") else prefix + str(Path(rest).expanduser().absolute())
     )
+
+
+def _located(plan: Plan) -> Plan:
+    """The same plan with absolute paths."""
+    members = tuple(replace(member, model=_absolute_model(member.model)) for member in plan.members)
+    models = one_or_several([member.model for member in members])
+    config = plan.config.model_copy(update={"input": _absolute(plan.config.input), "model": models})
+    return replace(plan, config=config, members=members)
 
 
 def _absolute_model(model: str) -> str:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import cast
 
 from pipeline.config import InstanceSettings, RunConfig
+from pipeline.ensemble import Member, common_multiple, common_scale, load_members, scale_warnings
 from pipeline.errors import BadInput, raise_all
 from pipeline.geometry import FloatVec3, Vec3, vec3
 from pipeline.grid import BlockGrid
-from pipeline.model.normalisation import Statistics
-from pipeline.model.spec import ModelSpec, Thresholds, checked_bytes, load_spec, spec_path
+from pipeline.model.spec import ModelSpec, Thresholds
 from pipeline.ops.label import Connectivity
 from pipeline.ops.predict import PredictOp
 from pipeline.ops.resample import coarse_extent
+from pipeline.ops.tta import variants
 from pipeline.statistics import GreyScale, require_grey, sample_grey
 from pipeline.volume import Volume, open_volume
 
@@ -23,8 +25,7 @@ DEFAULT_BLOCK_VOXELS = 2**25
 DEFAULT_PATCH = (32, 128, 128)
 LARGEST_BLOCK_VOXELS = 2**31  # labels of a block are uint32, and cc3d holds 4 bytes a voxel beside them
 CHUNK_LIMIT = 128
-PATCH_MULTIPLE = 16  # four halvings in y and x
-VOXEL_SIZE_RATIO = 1.5
+HALVED_FOUR_TIMES = (1, 16, 16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +44,16 @@ class InstancePlan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All that a run needs, resolved. ``warnings`` are for the user; none of them stops the run."""
+    """All that a run needs, resolved. ``members`` are averaged in their order; the first one leads.
+
+    ``warnings`` are for the user; none of them stops the run.
+    """
 
     config: RunConfig
     source: Volume
-    spec: ModelSpec
+    members: tuple[Member, ...]
     op: PredictOp
     grey: GreyScale
-    statistics: Statistics
     grid: BlockGrid
     chunks: Vec3
     instances: InstancePlan
@@ -68,27 +71,27 @@ def make_plan(config: RunConfig) -> Plan:
     Raises:
         BadInput: one line for everything that cannot work.
     """
-    spec = load_spec(config.model)
-    # Here and without torch: else every worker would find out for itself.
-    checked_bytes(spec_path(config.model).parent / spec.weights, spec)
+    specs = load_members(config.models)
     source = open_volume(config.input, config.voxel_size_nm)
     require_grey(source, config.input)
     size = required_voxel_size(source, config.input)
-    op = _predict_op(config, source, spec, size)
+    op = _predict_op(config, source, specs, size)
     patch = vec3(p * s for p, s in zip(op.patch, op.scale, strict=True))
     grid = BlockGrid(source.shape, block_shape(config.block.shape, source.shape, patch))
     grey, histogram = sample_grey(source)
     return Plan(
         config=config,
         source=source,
-        spec=spec,
+        members=tuple(
+            Member(model, spec, spec.normalisation.statistics(histogram))
+            for model, spec in zip(config.models, specs, strict=True)
+        ),
         op=op,
         grey=grey,
-        statistics=spec.normalisation.statistics(histogram),
         grid=grid,
         chunks=chunk_shape(grid.block),
-        instances=instance_plan(config.instances, size, spec),
-        warnings=tuple(_warnings(op.scale, size, spec)),
+        instances=instance_plan(config.instances, size, specs[0]),
+        warnings=(*scale_warnings(op.scale, size, specs), *_threshold_warnings(config.instances, size, specs)),
     )
 
 
@@ -179,44 +182,49 @@ def _default_instances(spec: ModelSpec | None, voxel_size_nm: FloatVec3) -> dict
     }
 
 
-def _predict_op(config: RunConfig, source: Volume, spec: ModelSpec, size: FloatVec3) -> PredictOp:
-    scale = config.predict.scale or _scale(size, spec.voxel_size_nm)
+def _predict_op(config: RunConfig, source: Volume, specs: Sequence[ModelSpec], size: FloatVec3) -> PredictOp:
+    given = config.predict
+    scale = given.scale or common_scale(config.models, specs, size)
     extent = coarse_extent(source.shape, scale)
-    patch = config.predict.patch or _default_patch(spec.patch, extent, config.input)
-    overlap = config.predict.overlap
+    multiple = common_multiple(specs, any(variant.transposed for variant in variants(given.tta)))
+    _require_room(extent, multiple, config.input)
+    patch = given.patch or _default_patch(specs[0].patch, extent, multiple)
+    overlap = given.overlap
     if overlap is None:
-        overlap = vec3(min(o, p // 2) for o, p in zip(spec.overlap, patch, strict=True))
+        overlap = vec3(min(o, p // 2) for o, p in zip(specs[0].overlap, patch, strict=True))
     # One patch spans the axis: there is nothing to overlap with, and a smaller stride would only compute it twice.
     overlap = vec3(o if p < e else 0 for o, p, e in zip(overlap, patch, extent, strict=True))
-    raise_all(_patch_problems(patch, overlap, extent))
-    return PredictOp(source.shape, scale, patch, overlap, config.predict.weights, config.predict.batch)
+    raise_all(_patch_problems(patch, overlap, extent, multiple))
+    return PredictOp(source.shape, scale, patch, overlap, given.weights, given.batch, given.tta)
 
 
-def _scale(size: FloatVec3, model: FloatVec3) -> Vec3:
-    return vec3(max(1, round(m / s)) for m, s in zip(model, size, strict=True))
-
-
-def _default_patch(patch: Vec3, extent: Vec3, address: str) -> Vec3:
-    y, x = (min(p, e // PATCH_MULTIPLE * PATCH_MULTIPLE) for p, e in zip(patch[1:], extent[1:], strict=True))
-    if min(y, x) == 0:
+def _require_room(extent: Vec3, multiple: Vec3, address: str) -> None:
+    if any(e < m for e, m in zip(extent, multiple, strict=True)):
+        least = "16 voxels in y and x" if multiple == HALVED_FOUR_TIMES else f"{list(multiple)} voxels"
         raise BadInput(
             f"{address} of {extent[0]}x{extent[1]}x{extent[2]} voxels at the model's resolution",
-            f"a volume must be at least one patch, and a patch at least {PATCH_MULTIPLE} voxels in y and x",
-            "the network halves it four times",
+            f"a volume must be at least one patch, and a patch at least {least}",
+            _why(multiple),
             "Give a larger volume, or predict at its own resolution: --set predict.scale=[1,1,1].",
         )
-    return min(patch[0], extent[0]), y, x
 
 
-def _patch_problems(patch: Vec3, overlap: Vec3, extent: Vec3) -> list[BadInput]:
+def _default_patch(patch: Vec3, extent: Vec3, multiple: Vec3) -> Vec3:
+    return vec3(min(p, e // m * m) for p, e, m in zip(patch, extent, multiple, strict=True))
+
+
+def _patch_problems(patch: Vec3, overlap: Vec3, extent: Vec3, multiple: Vec3) -> list[BadInput]:
     problems = []
-    legal = vec3((min(patch[0], extent[0]), *(_legal_side(p, e) for p, e in zip(patch[1:], extent[1:], strict=True))))
+    legal = vec3(_legal_side(*sides) for sides in zip(patch, extent, multiple, strict=True))
     if legal != patch:
+        rule = (
+            "y and x multiples of 16" if multiple == HALVED_FOUR_TIMES else f"its sides multiples of {list(multiple)}"
+        )
         problems.append(
             BadInput(
                 f"predict.patch={list(patch)}",
-                f"a patch must fit into the volume {list(extent)} (at the model's resolution), y and x multiples of 16",
-                "the network halves y and x four times",
+                f"a patch must fit into the volume {list(extent)} (at the model's resolution), {rule}",
+                _why(multiple),
                 f"The nearest legal patch is {list(legal)}.",
             )
         )
@@ -233,9 +241,14 @@ def _patch_problems(patch: Vec3, overlap: Vec3, extent: Vec3) -> list[BadInput]:
     return problems
 
 
-def _legal_side(side: int, extent: int) -> int:
-    nearest = max(PATCH_MULTIPLE, round(side / PATCH_MULTIPLE) * PATCH_MULTIPLE)
-    return min(nearest, extent // PATCH_MULTIPLE * PATCH_MULTIPLE)
+def _legal_side(side: int, extent: int, multiple: int) -> int:
+    return min(max(multiple, round(side / multiple) * multiple), extent // multiple * multiple)
+
+
+def _why(multiple: Vec3) -> str:
+    if multiple == HALVED_FOUR_TIMES:
+        return "the network halves y and x four times"
+    return "every network takes such patches only, also with y and x swapped where tta does that"
 
 
 def block_shape(given: Vec3 | None, extent: Vec3, patch: Vec3 = DEFAULT_PATCH) -> Vec3:
@@ -259,17 +272,11 @@ def _chunk_length(length: int) -> int:
     return divisors[0] if divisors[0] >= 16 else length
 
 
-def _warnings(scale: Vec3, size: FloatVec3, spec: ModelSpec) -> list[str]:
-    used = [s * v for s, v in zip(scale, size, strict=True)]
-    # z is left out: the models are trained on isotropic and anisotropic sections alike.
-    ratios = [u / m for u, m in zip(used[1:], spec.voxel_size_nm[1:], strict=True)]
-    if all(1 / VOXEL_SIZE_RATIO <= ratio <= VOXEL_SIZE_RATIO for ratio in ratios):
-        return []
-    best = _scale(size, spec.voxel_size_nm)
-    shown = "x".join(f"{u:g}" for u in used)
-    wanted = "x".join(f"{m:g}" for m in spec.voxel_size_nm)
-    mip = max(0, round(best[1]).bit_length() - 1)
-    return [
-        f"the network sees voxels of {shown} nm, {spec.name} was trained at {wanted} nm, more than 1.5 times "
-        f"different: expect worse results. Nearest: mip {mip} of this volume (predict.scale={list(best)})."
-    ]
+def _threshold_warnings(settings: InstanceSettings, size: FloatVec3, specs: Sequence[ModelSpec]) -> Iterator[str]:
+    plans = [instance_plan(settings, size, spec) for spec in specs]
+    others = [spec.name for spec, plan in zip(specs, plans, strict=True) if plan != plans[0]]
+    if others:
+        yield (
+            f"the models recommend different thresholds: those of {specs[0].name}, the first, are used, not those of "
+            f"{', '.join(others)}. Set instances.* to choose."
+        )

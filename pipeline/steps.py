@@ -63,6 +63,7 @@ def predict_step(plan: Plan, directory: RunDirectory) -> tuple[Step, Maps]:
         stored_volume(directory.array(name), plan.grid, "uint8", plan.source, plan.chunks)
         for name in ("semantic", "boundary")
     )
+    first, *others = plan.members
     stage = PredictStage(
         source=plan.source,
         source_fingerprint=source_fingerprint(plan.source),
@@ -70,11 +71,12 @@ def predict_step(plan: Plan, directory: RunDirectory) -> tuple[Step, Maps]:
         boundary=boundary,
         grid=plan.grid,
         op=plan.op,
-        model=plan.config.model,
-        spec=plan.spec,
+        model=first.model,
+        spec=first.spec,
         grey=plan.grey,
-        statistics=plan.statistics,
+        statistics=first.statistics,
         device=plan.config.predict.device,
+        others=tuple(others),
     )
     step = Step("predict", (stage,), prepare=partial(_create, (semantic, boundary), plan.grid))
     return step, Maps(semantic, boundary, stage.fingerprint)

@@ -21,7 +21,10 @@ from pipeline.verify import Incomplete, is_finished, require_verified, status_of
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file with any of the settings.")]
 Input = Annotated[str | None, typer.Option("--input", help="Path or URL of the volume.")]
 Output = Annotated[str | None, typer.Option("--output", help="Directory of the run; the same again resumes.")]
-Model = Annotated[str | None, typer.Option("--model", help="A shipped model, or the path of a model's .json.")]
+Model = Annotated[
+    list[str] | None,
+    typer.Option("--model", help="A shipped model, or the path of a model's .json; several are averaged."),
+]
 NoPrefect = Annotated[bool, typer.Option("--no-prefect", help="Run without a Prefect server.")]
 
 
@@ -157,11 +160,11 @@ def _run_config(
     file: Path | None,
     input_url: str | None,
     output: str | None,
-    model: str | None,
+    model: list[str] | None,
     size: str | None,
     settings: list[str] | None,
 ) -> RunConfig:
-    given = {"input": input_url, "output": output, "model": model, "voxel_size_nm": voxel_size(size)}
+    given = {"input": input_url, "output": output, "model": model or None, "voxel_size_nm": voxel_size(size)}
     return parse_config(config_values(file, given, settings))
 
 

@@ -7,11 +7,11 @@ or executors therefore store the same bytes (on one kind of device and library).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from math import prod
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ import numpy.typing as npt
 from pipeline.geometry import Box, Vec3, vec3
 from pipeline.ops.lattice import Lattice, WeightKind
 from pipeline.ops.resample import Float32, block_mean, coarse_box, coarse_extent, fine_box, interpolate
+from pipeline.ops.tta import Tta, mean_probability, variants
 
 UInt8 = npt.NDArray[np.uint8]
 # Zeros over a window of this many voxels (z y x) are padding, not dark tissue: nothing is predicted there.
@@ -41,6 +42,13 @@ class Normalise(Protocol):
         ...
 
 
+class Input(NamedTuple):
+    """A network, and how its own input is made from grey levels."""
+
+    normalise: Normalise
+    network: Network
+
+
 @dataclass(frozen=True, slots=True)
 class PredictOp:
     """Geometry of the prediction of one volume.
@@ -51,6 +59,7 @@ class PredictOp:
         patch, overlap: in scaled voxels.
         weights: how overlapping patches are blended.
         batch: patches a network call; the last call is filled up, so that every call has one shape.
+        tta: mirrored and transposed variants of each patch that are averaged; 0 for the patch as it is.
     """
 
     extent: Vec3
@@ -59,6 +68,7 @@ class PredictOp:
     overlap: Vec3
     weights: WeightKind
     batch: int = 1
+    tta: Tta = 0
 
     version = 1
 
@@ -89,13 +99,20 @@ class PredictOp:
     def __call__(
         self, raw: npt.NDArray[Any], read: Box, core: Box, normalise: Normalise, network: Network
     ) -> tuple[UInt8, UInt8, int]:
+        """``averaged`` of one network: ``normalise`` makes its input, ``network`` is the loaded model."""
+        return self.averaged(raw, read, core, [Input(normalise, network)])
+
+    def averaged(
+        self, raw: npt.NDArray[Any], read: Box, core: Box, inputs: Sequence[Input]
+    ) -> tuple[UInt8, UInt8, int]:
         """Semantic and boundary probabilities of ``core`` as uint8, and the number of patches computed.
+
+        The probabilities of a patch are the mean over all networks and variants, in float32 and in one fixed order.
 
         Args:
             raw: grey levels 0..255 of ``read`` (= ``read_box(core)``), uint8 or float32.
             read, core: boxes in the volume's voxels.
-            normalise: grey levels to network input.
-            network: the loaded model.
+            inputs: the networks, each with its own normalisation.
         """
         empty = empty_voxels(raw)
         if empty[core.slices(read.start)].all():
@@ -104,19 +121,17 @@ class PredictOp:
         coarse = rounded(block_mean(raw, self.scale))
         held = coarse_box(read, self.scale)
         needed = self.needed(core)
-        blended, computed = self._blended(coarse, held, needed, normalise, network)
+        blended, computed = self._blended(coarse, held, needed, inputs)
         mask = ~empty[core.slices(read.start)]
         semantic, boundary = (quantised(interpolate(b, needed, core, self.scale)) * mask for b in blended)
         return semantic, boundary, computed
 
-    def _blended(
-        self, coarse: UInt8, held: Box, needed: Box, normalise: Normalise, network: Network
-    ) -> tuple[Float32, int]:
+    def _blended(self, coarse: UInt8, held: Box, needed: Box, inputs: Sequence[Input]) -> tuple[Float32, int]:
         total = np.zeros((2, *needed.shape), np.float32)
         weight = np.zeros(needed.shape, np.float32)
         computed = 0
         for group in _groups(self.lattice.touching(needed, self.weights), self.batch):
-            probabilities = self._probabilities([coarse[p.slices(held.start)] for p in group], normalise, network)
+            probabilities = self._probabilities([coarse[p.slices(held.start)] for p in group], inputs)
             for patch, probability in zip(group, probabilities, strict=True):
                 inside = patch.clipped(needed)
                 w = self.lattice.weights(patch, self.weights)[inside.slices(patch.start)]
@@ -128,16 +143,21 @@ class PredictOp:
                     )
         return total / weight, computed
 
-    def _probabilities(self, patches: list[UInt8], normalise: Normalise, network: Network) -> list[Float32 | None]:
+    def _probabilities(self, patches: list[UInt8], inputs: Sequence[Input]) -> list[Float32 | None]:
         filled = [index for index, patch in enumerate(patches) if patch.any()]
         result: list[Float32 | None] = [None] * len(patches)
         if filled:
-            stack = np.zeros((self.batch, 1, *self.patch), np.float32)
-            for place, index in enumerate(filled):
-                stack[place, 0] = normalise(patches[index])
-            for index, probability in zip(filled, network.predict(stack), strict=False):
+            grey = [patches[index] for index in filled]
+            stacks = [(network.predict, self._stacked(grey, normalise)) for normalise, network in inputs]
+            for index, probability in zip(filled, mean_probability(stacks, variants(self.tta)), strict=False):
                 result[index] = probability
         return result
+
+    def _stacked(self, patches: list[UInt8], normalise: Normalise) -> Float32:
+        stack = np.zeros((self.batch, 1, *self.patch), np.float32)
+        for place, patch in enumerate(patches):
+            stack[place, 0] = normalise(patch)
+        return stack
 
 
 def rounded(grey: Float32) -> UInt8:

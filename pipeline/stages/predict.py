@@ -6,13 +6,15 @@ from dataclasses import asdict, dataclass
 from functools import partial
 
 from pipeline.compute import compute_slot
+from pipeline.ensemble import Member
 from pipeline.errors import BadInput
 from pipeline.grid import Block, BlockGrid
 from pipeline.model.load import LoadedModel, load_model
 from pipeline.model.normalisation import Statistics
 from pipeline.model.spec import ModelSpec
-from pipeline.ops.predict import PredictOp
+from pipeline.ops.predict import Input, PredictOp
 from pipeline.ops.resample import Float32
+from pipeline.ops.tta import variants
 from pipeline.stage import BlockResult, Stopwatch, digest
 from pipeline.statistics import GreyScale, require_finite
 from pipeline.volume import Volume
@@ -34,7 +36,7 @@ class SlottedModel:
 class PredictStage:
     """The network over the blocks of ``grid``; ``count`` of a result is the patches computed.
 
-    ``model`` is a shipped name or the path of a specification, ``spec`` what it said when the run was planned.
+    ``model``, ``spec`` and ``statistics`` are the first member's; ``others`` are averaged with it, in this order.
     """
 
     source: Volume
@@ -48,9 +50,20 @@ class PredictStage:
     grey: GreyScale
     statistics: Statistics
     device: str = "auto"
+    others: tuple[Member, ...] = ()
 
     name = "predict"
     version = 1
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """All networks, in the order in which they are averaged."""
+        return Member(self.model, self.spec, self.statistics), *self.others
+
+    @property
+    def passes(self) -> int:
+        """How often each patch goes through a network: variants times members."""
+        return len(variants(self.op.tta)) * len(self.members)
 
     @property
     def fingerprint(self) -> str:
@@ -62,15 +75,16 @@ class PredictStage:
                 "version": (self.version, self.op.version),
                 "source": self.source_fingerprint,
                 "op": op,
-                "model": self.spec.model_dump(mode="json", exclude={"description", "thresholds"}),
-                "grey": (self.grey.model_dump(), tuple(self.statistics)),
+                "members": [member.function for member in self.members],
+                "grey": self.grey.model_dump(),
                 "grid": asdict(self.grid),
             }
         )
 
     def warm_up(self) -> None:
-        """Load the model; once a process."""
-        self._network()
+        """Load every model; once a process."""
+        for member in self.members:
+            self._network(member)
 
     def __call__(self, block: Block) -> BlockResult:
         """Predict one block."""
@@ -79,22 +93,26 @@ class PredictStage:
         with watch("read"):
             raw = self.source.read(box)
         require_finite(self.source, box, raw)
-        normalise = partial(self.spec.normalisation.apply, statistics=self.statistics)
         with watch("op"):
             grey = self.grey.to_grey(raw)
-            semantic, boundary, patches = self.op(grey, box, block.core, normalise, SlottedModel(self._network()))
+            inputs = [self._input(member) for member in self.members]
+            semantic, boundary, patches = self.op.averaged(grey, box, block.core, inputs)
         with watch("write"):
             self.semantic.write(block.core, semantic)
             self.boundary.write(block.core, boundary)
         return watch.result(block.number, patches)
 
-    def _network(self) -> LoadedModel:
-        model = load_model(self.model, picked_device(self.device))
-        if model.spec.sha256 != self.spec.sha256:
+    def _input(self, member: Member) -> Input:
+        normalise = partial(member.spec.normalisation.apply, statistics=member.statistics)
+        return Input(normalise, SlottedModel(self._network(member)))
+
+    def _network(self, member: Member) -> LoadedModel:
+        model = load_model(member.model, picked_device(self.device))
+        if model.spec.sha256 != member.spec.sha256:
             # A worker outlives a run, and keeps the model it has read first.
             raise BadInput(
-                f"model {self.model} with the weights {model.spec.sha256[:12]}",
-                f"every worker computes with the weights the run was planned with, {self.spec.sha256[:12]}",
+                f"model {member.model} with the weights {model.spec.sha256[:12]}",
+                f"every worker computes with the weights the run was planned with, {member.spec.sha256[:12]}",
                 "the file was replaced after this worker had loaded it, or lies elsewhere on its machine",
                 "Restart the workers.",
             )

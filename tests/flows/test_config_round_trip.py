@@ -39,6 +39,7 @@ PREDICT = st.fixed_dictionaries(
         "overlap": st.tuples(st.integers(0, 99), st.integers(0, 99), st.integers(0, 99)),
         "weights": st.sampled_from(["bump", "gaussian", "crop"]),
         "batch": st.integers(1, 64),
+        "tta": st.sampled_from([0, 4, 8, 16]),
         "device": st.sampled_from(["auto", "cpu", "cuda"]),
     },
 )
@@ -59,7 +60,8 @@ COMMON: dict[str, Any] = {
     "export": EXPORT,
     "cluster": CLUSTER,
 }
-RUNS = st.fixed_dictionaries({"input": TEXT, "output": TEXT}, optional={**COMMON, "model": TEXT, "predict": PREDICT})
+MODELS = st.one_of(TEXT, st.lists(TEXT, min_size=1, max_size=4))
+RUNS = st.fixed_dictionaries({"input": TEXT, "output": TEXT}, optional={**COMMON, "model": MODELS, "predict": PREDICT})
 MAPS = st.fixed_dictionaries({"semantic": TEXT, "boundary": TEXT, "output": TEXT}, optional=COMMON)
 
 
@@ -106,6 +108,10 @@ def test_an_override_leaves_the_given_values_alone() -> None:
         ("cluster", {"kind": "none", "workers": 2}, "workers cannot be set with kind none"),
         ("cluster", {"memory_limit": "much"}, "cluster.memory_limit='much'"),
         ("export", {"layers": ["raw", "all"]}, "export.layers.1='all'"),
+        ("predict", {"tta": 5}, "predict.tta=5: Input should be 0, 4, 8 or 16"),
+        ("model", [], "model=[]: Value error, a model is a name or a path, or a list of them"),
+        ("model", 3, "model=3: Value error, a model is a name or a path, or a list of them"),
+        ("model", ["a", 3], "model=['a', 3]: Value error, a model is a name or a path, or a list of them"),
         ("inptu", "v", "inptu: there is no such setting. Did you mean input?"),
     ],
 )
@@ -125,3 +131,21 @@ def test_all_wrong_values_are_named_at_once() -> None:
         "block.shape",
     ):
         assert part in str(refused.value)
+
+
+def test_one_model_is_a_string_and_several_are_a_list_whatever_they_were_given_as() -> None:
+    given = {"input": "v", "output": "o"}
+    assert parse_config({**given, "model": ["a"]}) == parse_config({**given, "model": "a"})
+    assert parse_config({**given, "model": "a"}).models == ("a",)
+    assert parse_config({**given, "model": ["a"]}).model_dump(mode="json")["model"] == "a"
+    assert parse_config({**given, "model": ["a", "b"]}).model_dump(mode="json")["model"] == ["a", "b"]
+    assert parse_config(with_override(given, "model=[a, b]")).models == ("a", "b")
+
+
+def test_the_form_of_a_run_offers_one_model_or_a_list_of_them() -> None:
+    form = RunConfig.model_json_schema()
+    one, several = form["properties"]["model"]["anyOf"]
+    assert one == {"type": "string"}
+    assert several == {"type": "array", "items": {"type": "string"}, "minItems": 1}
+    assert form["properties"]["model"]["default"] == "mito-starter"
+    assert form["$defs"]["PredictSettings"]["properties"]["tta"]["enum"] == [0, 4, 8, 16]
