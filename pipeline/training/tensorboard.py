@@ -56,7 +56,7 @@ def write_events(output: Path, history: History, sheet: tuple[int, Path] | None 
         _append(folder, written, history, sheet)
         for path in folder.glob("events.out.tfevents.*"):
             if path != _file(folder, written):
-                path.unlink()
+                path.write_bytes(b"")  # a TensorBoard that reads it would stop where it vanished
     return folder
 
 
