@@ -14,7 +14,7 @@ import numpy as np
 
 from pipeline.training.examples import read_examples, sheet
 from pipeline.training.history import Column, History, is_number, read_history, smoothed
-from pipeline.training.pictures import DPI, MARGINS, write_png
+from pipeline.training.png import DPI, MARGINS, write_png
 from pipeline.training.tensorboard import write_events
 
 if TYPE_CHECKING:

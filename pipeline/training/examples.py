@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.training.pictures import DPI, MARGINS, replace
+from pipeline.training.png import DPI, MARGINS, replace
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

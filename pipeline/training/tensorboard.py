@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from pipeline.training.history import Entry, History, is_number
-from pipeline.training.pictures import replace
+from pipeline.training.png import replace
 
 FOLDER = "tensorboard"
 _STATE, _LOCK = "written.json", "lock"
