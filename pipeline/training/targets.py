@@ -25,15 +25,18 @@ def targets(instances: Tensor, gap: bool = True) -> Tensor:
     Channel 0 is the mask, 1 the boundary. Without `gap`, touching objects stay touching: their mask runs through, and
     the boundary between them is 4 voxels thick instead of 6.
     """
-    separated = with_gaps(instances) if gap else instances
+    separated = with_gaps(instances) if gap else _signed(instances)
     return torch.stack([(separated > 0).float(), boundary(separated).float()], dim=-4)
 
 
 def with_gaps(instances: Tensor) -> Tensor:
-    """Clear every voxel whose 3x3 in-plane window holds more than one object: touching ones part by 2 voxels."""
+    """Clear every voxel whose 3x3 in-plane window holds more than one object: touching ones part by 2 voxels.
+
+    Unsigned integers come back as int64.
+    """
     labels = _signed(instances)
     lowest = _extreme(torch.minimum, torch.where(labels > 0, labels, torch.iinfo(labels.dtype).max), 1)
-    return torch.where(_extreme(torch.maximum, labels, 1) > lowest, torch.zeros_like(instances), instances)
+    return torch.where(_extreme(torch.maximum, labels, 1) > lowest, torch.zeros_like(labels), labels)
 
 
 def boundary(instances: Tensor) -> Tensor:
@@ -62,5 +65,5 @@ def _extreme(larger: Callable[..., Tensor], values: Tensor, reach: int) -> Tenso
 
 
 def _signed(instances: Tensor) -> Tensor:
-    """Torch orders signed integers only."""
+    """Torch orders and shifts signed integers only (but for uint8)."""
     return instances if instances.dtype in (torch.int8, torch.int16, torch.int32, torch.int64) else instances.long()

@@ -5,8 +5,7 @@ device of `raw`; every decision comes from the numpy generator, so equal generat
 """
 
 from pipeline.training.augment.compose import AUGMENTATIONS, augmented, flip, window
-from pipeline.training.augment.former import geometry, intensity, reach
 from pipeline.training.augment.labels import smoothed
 from pipeline.training.augment.settings import Augmentation
 
-__all__ = ["AUGMENTATIONS", "Augmentation", "augmented", "flip", "geometry", "intensity", "reach", "smoothed", "window"]
+__all__ = ["AUGMENTATIONS", "Augmentation", "augmented", "flip", "smoothed", "window"]

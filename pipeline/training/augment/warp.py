@@ -134,13 +134,16 @@ def gaussian(values: Tensor, sigma: float) -> Tensor:
 
 
 def _filter(size: int, sigma: float, device: torch.device) -> Tensor:
-    """(size, size): row i holds the weights that make voxel i."""
+    """(size, size): row i holds the weights that make voxel i; the first and last voxel stand for all beyond them."""
     reach = max(1, round(4.0 * sigma))
-    steps = torch.arange(-reach, reach + 1, device=device)
-    line = torch.exp(-0.5 * (steps / sigma) ** 2)
-    columns = (torch.arange(size, device=device)[:, None] + steps).clamp_(0, size - 1)
-    weights = (line / line.sum()).expand(size, -1).contiguous()
-    return torch.zeros((size, size), device=device).scatter_add_(1, columns, weights)
+    place = torch.arange(-reach, size + reach, device=device)
+    steps = place[None] - torch.arange(size, device=device)[:, None]
+    weights = torch.exp(-0.5 * (steps / sigma) ** 2) * (steps.abs() <= reach)
+    weights = weights / weights.sum(1, keepdim=True)
+    inside = weights[:, reach : reach + size].clone()
+    inside[:, 0] += weights[:, :reach].sum(1)
+    inside[:, -1] += weights[:, reach + size :].sum(1)
+    return inside
 
 
 def bilinear(values: Tensor, places: Tensor) -> Tensor:
