@@ -88,7 +88,9 @@ def estimate_lines(facts: dict[str, Any]) -> list[str]:
         ("memory", f"about {_bytes(facts['memory_bytes_a_worker'])} a worker, {facts['workers']} workers"),
     ]
     if facts["seconds"] is not None:
-        speed = f"{facts['seconds_a_patch']:.2f} s a patch, timed here just now"
+        each = " + ".join(f"{seconds:.2f}" for seconds in facts["seconds_a_call"])
+        parts = "" if facts["variants"] * facts["members"] == 1 else f" = {facts['variants']} x ({each})"
+        speed = f"{facts['seconds_a_patch']:.2f} s a patch{parts}, timed here just now"
         rows.append(("time", f"about {duration(facts['seconds'])} on workers like this machine's ({speed})"))
     return [f"{name:9} {text}" for name, text in rows] + [f"warning: {text}" for text in facts["warnings"]]
 
@@ -111,7 +113,7 @@ def _models(facts: dict[str, Any]) -> str:
 def _calls(facts: dict[str, Any]) -> str:
     patches, views, members = facts["patches_computed"], facts["variants"], facts["members"]
     parts = f"{patches:,} patches x {views} variant{'s' * (views > 1)} x {members} model{'s' * (members > 1)}"
-    return f"{facts['network_calls']:,} times a patch: {parts}"
+    return f"{facts['network_calls']:,} calls of a patch: {parts}"
 
 
 def _memory(plan: Plan) -> int:

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from tiny_run import arguments, job_of, run_here, settings, write_volume
 
+from flows.report import markdown_of
+from pipeline.config import parse_config
 from pipeline.errors import BadInput, RunConflict, StageFailed
 from pipeline.executor import PicklingExecutor
 from pipeline.job import run_job
@@ -97,13 +99,23 @@ def stage_of(given: dict[str, Any]) -> PredictStage:
     return stage
 
 
-def test_sixteen_variants_of_two_models_do_not_depend_on_the_blocks(
-    volume: str, two: list[str], tmp_path: Path
+def warnings_of(given: dict[str, Any]) -> tuple[str, ...]:
+    """What a plan warns of."""
+    return run_job(parse_config(given))[1].warnings
+
+
+@pytest.mark.parametrize(("members", "tta"), [(1, 16), (2, 4)])
+def test_variants_and_members_do_not_let_the_blocks_show(
+    members: int, tta: int, volume: str, two: list[str], tmp_path: Path
 ) -> None:
-    whole = run_here({**values(volume, tmp_path / "one", two, tta=16), "block": {"shape": [16, 64, 64]}})
-    for name, block in (("flat", [4, 32, 48]), ("odd", [6, 20, 29])):
-        given = {**values(volume, tmp_path / name, two, tta=16, batch=2), "block": {"shape": block}}
-        run_here(given, PicklingExecutor()).require_same(whole)
+    given = [values(volume, tmp_path / str(n), two[:members], tta=tta, batch=1 + n // 2) for n in range(3)]
+    shapes = [16, 64, 64], [4, 32, 48], [6, 20, 48]
+    whole, *others = (
+        run_here({**one, "block": {"shape": shape}}, executor)
+        for one, shape, executor in zip(given, shapes, (None, None, PicklingExecutor()), strict=True)
+    )
+    for other in others:
+        other.require_same(whole)
     assert whole.semantic.std() > 2
     plain = run_here(values(volume, tmp_path / "plain", two[0]))
     assert (plain.semantic != whole.semantic).mean() > 0.5
@@ -156,13 +168,22 @@ def test_a_run_resumed_with_other_variants_or_weights_is_refused_and_the_field_i
     assert stage_of(given).fingerprint != before
 
 
+def test_the_page_of_a_run_names_its_networks_and_variants(volume: str, two: list[str], tmp_path: Path) -> None:
+    run_here(values(volume, tmp_path / "run", two, tta=4))
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    page = markdown_of(job_of(values(volume, tmp_path / "run", two, tta=4)), report)
+    assert "Network: the mean of 2 models, `net1` and `net2`, averaged over 4 mirrored and transposed variants." in page
+    plain = markdown_of(job_of(values(volume, tmp_path / "run", two[0])), {**report, "model": "net1", "tta": 0})
+    assert "Network: `net1`." in plain
+
+
 def test_warming_up_loads_every_model_and_a_worker_checks_the_weights_of_each(
     volume: str, two: list[str], tmp_path: Path
 ) -> None:
     replaced = write_model(tmp_path / "models", 9)
     stage_of(values(volume, tmp_path / "run", [two[0], replaced])).warm_up()
     weights = tmp_path / "models" / "net9.safetensors"
-    weights.write_bytes((tmp_path / "models" / "net9.safetensors").read_bytes()[:-4] + b"\0\0\0\1")
+    weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\1")
     spec = json.loads(Path(replaced).read_text())
     Path(replaced).write_text(json.dumps({**spec, "sha256": hashlib.sha256(weights.read_bytes()).hexdigest()}))
     with pytest.raises((StageFailed, BadInput), match=r"net9\.json with the weights .*every worker computes with"):
@@ -191,25 +212,18 @@ def test_members_of_other_voxel_sizes_are_refused_with_both_values(volume: str, 
         job_of(values(volume, tmp_path / "run", [two[0], coarse]))
     for part in (coarse, two[0], "10x20x20 nm", "10x10x10 nm", "1x2x2", "predict.scale=[1, 1, 1]"):
         assert part in str(refused.value)
-    planned = run_job_warnings(values(volume, tmp_path / "run", [two[0], coarse], scale=[1, 1, 1]))
-    assert len(planned) == 1
-    assert "net4 was trained at 10x20x20 nm" in planned[0]
-
-
-def run_job_warnings(given: dict[str, Any]) -> tuple[str, ...]:
-    """What a plan warns of."""
-    from pipeline.config import parse_config
-
-    return run_job(parse_config(given))[1].warnings
+    warned = warnings_of(values(volume, tmp_path / "run", [two[0], coarse], scale=[1, 1, 1]))
+    assert len(warned) == 1
+    assert "net4 was trained at 10x20x20 nm" in warned[0]
 
 
 def test_thresholds_are_the_first_models_and_a_difference_is_told(volume: str, two: list[str], tmp_path: Path) -> None:
     strict = write_model(tmp_path / "strict", 5, thresholds={"seed_semantic": 0.95})
-    (warning,) = run_job_warnings(values(volume, tmp_path / "run", [two[0], strict]))
+    (warning,) = warnings_of(values(volume, tmp_path / "run", [two[0], strict]))
     assert "those of net1, the first, are used, not those of net5" in warning
     given = values(volume, tmp_path / "run", [two[0], strict])
-    assert run_job_warnings({**given, "instances": {"seed_above": 0.9}}) == ()
-    assert run_job_warnings({**given, "instances": {"preset": "published"}}) == ()
+    assert warnings_of({**given, "instances": {"seed_above": 0.9}}) == ()
+    assert warnings_of({**given, "instances": {"preset": "published"}}) == ()
 
 
 def test_the_patch_suits_every_member_and_the_swapped_axes(volume: str, two: list[str], tmp_path: Path) -> None:
@@ -248,7 +262,7 @@ def test_plan_shows_what_variants_and_members_cost(
     text = teramito("plan", *given).out
     assert "the mean of net1, net2" in text
     assert (
-        f"{facts['network_calls']:,} times a patch: {facts['patches_computed']:,} patches x 16 variants x 2 models"
+        f"{facts['network_calls']:,} calls of a patch: {facts['patches_computed']:,} patches x 16 variants x 2 models"
         in text
     )
 
