@@ -177,6 +177,15 @@ def test_the_page_of_a_run_names_its_networks_and_variants(volume: str, two: lis
     assert "Network: `net1`." in plain
 
 
+def test_a_run_of_an_ensemble_verifies_and_is_finished(
+    volume: str, two: list[str], tmp_path: Path, teramito: Teramito
+) -> None:
+    run_here(values(volume, tmp_path / "run", two, tta=4))
+    assert teramito("verify", str(tmp_path / "run"), "--json").json == {"complete": True, "problems": []}
+    with job_of(values(volume, tmp_path / "run", two, tta=4)).opened() as finished:
+        assert finished
+
+
 def test_warming_up_loads_every_model_and_a_worker_checks_the_weights_of_each(
     volume: str, two: list[str], tmp_path: Path
 ) -> None:
