@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from io import BytesIO
 from typing import cast
+from zipfile import BadZipFile
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +39,7 @@ def _torchscript(content: bytes, where: str) -> nn.Module:
 def _exported(content: bytes, where: str) -> nn.Module:
     try:
         program = torch.export.load(BytesIO(content))
-    except (RuntimeError, ValueError, KeyError, AssertionError) as error:
+    except (RuntimeError, ValueError, KeyError, AssertionError, BadZipFile) as error:
         raise _no_such_file("exported", where, str(error).split("\n")[0]) from None
     return Exported(program, where)
 

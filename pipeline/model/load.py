@@ -66,11 +66,9 @@ def load_model(name_or_path: str | Path, device: str = "cpu") -> LoadedModel:
 
 def _load(path: Path, device: torch.device) -> LoadedModel:
     spec = load_spec(path)
-    weights = path.parent / spec.weights
-    if spec.architecture in FILE_KINDS:
-        network = foreign_network(spec.architecture, checked_bytes(weights, spec), str(weights)).to(device)
-        return LoadedModel(spec, network.requires_grad_(False), device)
     network = trained_network(path, spec)
+    if spec.architecture in FILE_KINDS:
+        return LoadedModel(spec, network.to(device), device)
     ready = folded(network).to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     if device.type == "cpu":
         ready = on_onednn(ready)
@@ -83,9 +81,11 @@ def trained_network(path: Path, spec: ModelSpec) -> nn.Module:
     Raises:
         BadInput: weights or code missing or of another sha256, not safetensors, or of another architecture.
     """
+    weights = path.parent / spec.weights
+    if spec.architecture in FILE_KINDS:
+        return foreign_network(spec.architecture, checked_bytes(weights, spec), str(weights))
     network = build(spec.architecture, spec.options, path.parent, spec.code_sha256)
     _check_multiple(network, spec, path)
-    weights = path.parent / spec.weights
     load_weights(network, checked_tensors(weights, spec), str(weights))
     return network.eval()
 

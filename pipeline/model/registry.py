@@ -108,7 +108,13 @@ def load_weights(network: nn.Module, state: Mapping[str, Tensor], where: str) ->
     Raises:
         BadInput: another architecture; names the first layers that are missing, unexpected or of another shape.
     """
-    wrong = mismatches(network, state)
+    refuse_mismatches(network.state_dict(), state, where)
+    network.load_state_dict(state)
+
+
+def refuse_mismatches(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], where: str) -> None:
+    """Raise BadInput where two state dicts differ in names or shapes; names the first layers that do."""
+    wrong = mismatches(expected, state)
     if wrong:
         more = len(wrong) - SHOWN_LAYERS
         raise BadInput(
@@ -117,19 +123,17 @@ def load_weights(network: nn.Module, state: Mapping[str, Tensor], where: str) ->
             "; ".join(wrong[:SHOWN_LAYERS]) + (f"; and {more} more" if more > 0 else ""),
             "Take architecture, options and weights from the same training run.",
         )
-    network.load_state_dict(state)
 
 
-def mismatches(network: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
-    """One phrase for every tensor that the network misses, does not have, or has in another shape; in its order."""
-    own = network.state_dict()
+def mismatches(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
+    """One phrase for every tensor that is missing, has another shape, or is not expected; in the order expected."""
     found = []
-    for name, value in own.items():
+    for name, value in expected.items():
         if name not in state:
             found.append(f"{name} {_shape(value)} is missing")
         elif state[name].shape != value.shape:
             found.append(f"{name} is {_shape(state[name])}, the network has {_shape(value)}")
-    return found + [f"{name} {_shape(state[name])} is not in the network" for name in state if name not in own]
+    return found + [f"{name} {_shape(state[name])} is not in the network" for name in state if name not in expected]
 
 
 def _shape(tensor: Tensor) -> str:
