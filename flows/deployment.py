@@ -12,17 +12,19 @@ from prefect import Flow, serve
 from prefect.deployments.runner import RunnerDeployment
 
 from flows.segment import instances_from_maps, segment_volume
+from flows.training import train_network
 
 TAGS = ["teramito"]
+FLOWS: tuple[Flow[..., Any], ...] = (segment_volume, instances_from_maps, train_network)
 
 
 def main(limit: int = 1) -> None:
-    """Serve both flows from this machine until interrupted.
+    """Serve the flows from this machine until interrupted.
 
     Args:
         limit: runs at the same time; each uses all of the machine, so more than one rarely helps.
     """
-    serve(_deployment(segment_volume), _deployment(instances_from_maps), limit=limit)
+    serve(*(_deployment(flow) for flow in FLOWS), limit=limit)
 
 
 def _deployment(flow: Flow[..., Any]) -> RunnerDeployment:

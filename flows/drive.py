@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable
 from typing import Any
 
+from flows.interrupts import interruptible
 from flows.progress import Watcher
-from pipeline.errors import RunCancelled
 from pipeline.executor import Executor
 from pipeline.job import Job
 from pipeline.run import run_step
 from pipeline.verify import require_verified, write_report
 from workers.cluster import open_executor
 
+CANCELLED = "cancelled; finished blocks are kept, the same command resumes"
 # Calls one named piece of work; Prefect makes a task of it.
 Wrap = Callable[[str, Callable[[], None]], None]
 
@@ -46,22 +44,5 @@ def run_bare(job: Job, watcher: Watcher | None) -> dict[str, Any] | None:
     with job.opened() as finished:
         if finished:
             return None
-        with interruptible(), open_executor(job.cluster) as executor:
+        with interruptible(CANCELLED), open_executor(job.cluster) as executor:
             return drive(job, executor, watcher)
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Turn Ctrl-C and SIGTERM (a batch system's, a Prefect worker's) into RunCancelled inside this context."""
-    before = signal.getsignal(signal.SIGTERM)
-    signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise RunCancelled("cancelled; finished blocks are kept, the same command resumes") from None
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
 
 from flows.progress import terminal_watcher
 from flows.server import page_of, prefect_server
 from pipeline.config import InstancesConfig, RunConfig
 from pipeline.errors import RunCancelled, TeramitoError
 from pipeline.job import Job
+
+if TYPE_CHECKING:
+    from pipeline.training.config import TrainConfig
+    from pipeline.training.log import Progress
 
 SEND_SECONDS = 10.0
 # Prefect reads these once, when it is imported. Its console log would repeat our own messages with tracebacks; the
@@ -32,45 +39,88 @@ def run_with_prefect(
         RunConflict: another process works in the directory, or it holds another configuration.
         TeramitoError: whatever stopped the flow.
     """
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+
+    def flow() -> Any:
+        from flows import segment
+
+        segment.TERMINAL.set(terminal_watcher())
+        return getattr(segment, flow_name)
+
     with job.opened() as finished:  # refuse a conflict now, not after the server's start
         if finished:
             return None
-    with prefect_server(job.directory.root / "prefect") as api:
+    report: dict[str, Any] | None = run_flow(flow, settings, job.directory.root / "prefect", say)
+    return report
+
+
+def train_with_prefect(config: TrainConfig, progress: Progress, say: Callable[[str], None]) -> dict[str, Any]:
+    """Train as a flow; returns its report.
+
+    Raises:
+        RunCancelled: Ctrl-C, or cancelled in Prefect; the training is resumable.
+        RunConflict: another process trains in the directory.
+        TeramitoError: whatever stopped the flow.
+    """
+    from flows.drive_training import output_of
+    from pipeline.lock import run_lock
+
+    output = output_of(config)
+    with run_lock(output):  # refuse a conflict now, not after the server's start
+        pass
+
+    def flow() -> Any:
+        from flows import training
+
+        training.TERMINAL.set(progress)
+        return training.train_network
+
+    settings = config.model_copy(update={"output": str(output)})
+    report: dict[str, Any] = run_flow(flow, settings, output / "prefect", say)
+    return report
+
+
+def run_flow(flow: Callable[[], Any], settings: BaseModel, home: Path, say: Callable[[str], None]) -> Any:
+    """Run a flow with the server in ``PREFECT_API_URL``, or with one of its own.
+
+    Args:
+        flow: imports the flow and returns it; called once Prefect may be imported.
+        settings: its only parameter, ``config``.
+        home: data of a server of its own.
+        say: is told the address of the run's page.
+
+    Raises:
+        RunCancelled: Ctrl-C, or cancelled in Prefect.
+        TeramitoError: whatever stopped the flow.
+    """
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    with prefect_server(home) as api:
         from prefect.settings import PREFECT_API_URL, temporary_settings
 
         with temporary_settings({PREFECT_API_URL: api}):
             try:
-                return _run_flow(settings, flow_name, page_of(api), say)
+                return _end_of(_state_of(flow(), settings, page_of(api), say))
             finally:
                 _send_the_rest()
 
 
-def _run_flow(
-    settings: RunConfig | InstancesConfig, flow_name: str, page: str, say: Callable[[str], None]
-) -> dict[str, Any] | None:
+def _state_of(flow: Any, settings: BaseModel, page: str, say: Callable[[str], None]) -> Any:
     from prefect import tags
 
-    from flows import segment
     from flows.stale import host_tag
 
     def say_page(_flow: Any, run: Any, _state: Any) -> None:
         say(f"Prefect: {page}/runs/flow-run/{run.id}")
 
-    flow = getattr(segment, flow_name).with_options(on_running=[say_page])
-    segment.TERMINAL.set(terminal_watcher())
     with tags("teramito", host_tag()):
-        state = flow(settings, return_state=True)
-    return _end_of(state)
+        return flow.with_options(on_running=[say_page])(settings, return_state=True)
 
 
-def _end_of(state: Any) -> dict[str, Any] | None:
+def _end_of(state: Any) -> Any:
     if state.is_cancelled():
         raise RunCancelled(state.message or "cancelled")
     if state.is_completed():
-        report: dict[str, Any] | None = state.result()
-        return report
+        return state.result()
     error = state.result(raise_on_failure=False)
     if isinstance(error, BaseException):
         raise error

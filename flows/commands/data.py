@@ -1,4 +1,4 @@
-"""demo, phantom, convert, evaluate, train: what works on volumes."""
+"""demo, phantom, convert, evaluate: what works on volumes."""
 
 from __future__ import annotations
 
@@ -67,18 +67,6 @@ def evaluate_command(
     show(scores, as_json, _score_lines(scores))
 
 
-def train(
-    config: Annotated[Path, typer.Argument(help="Training configuration, JSON.")],
-) -> None:
-    """Train a network; the same command again resumes from the last checkpoint.
-
-    Example: teramito train pipeline/training/configs/mito-starter.json
-    """
-    from pipeline.training.train import main
-
-    main([str(config)])
-
-
 def demo(
     output: Annotated[Path, typer.Option(help="Directory of the demo.")] = Path("demo"),
     no_prefect: NoPrefect = False,
@@ -122,5 +110,4 @@ COMMANDS: dict[str, Command] = {
     "phantom": phantom,
     "convert": convert,
     "evaluate": evaluate_command,
-    "train": train,
 }

@@ -28,7 +28,7 @@ PARTS = {"semantic": "mask", "boundary": "boundary", "dice": "Dice"}
 # Okabe and Ito's colours, which people with any colour vision can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DARK, FAINT = "#222222", "#8a8a8a"
-SMOOTHED_PARTS = 40  # a smoothed curve averages a 40th of the steps
+SMOOTHED_PARTS = 40  # a smoothed curve averages a 40th of the steps, and at least five
 LOGARITHMIC_FROM = 20.0  # ratio of the largest to the smallest smoothed loss
 _DRAWING = threading.Lock()
 
@@ -125,7 +125,7 @@ def _raw_and_smooth(axes: Axes, column: Column, label: str, colour: str, scaled:
 
 
 def _window(count: int) -> int:
-    return max(1, count // SMOOTHED_PARTS) // 2 * 2 + 1
+    return max(5, count // SMOOTHED_PARTS) // 2 * 2 + 1
 
 
 def _rate(axes: Axes, history: History) -> None:
@@ -148,7 +148,7 @@ def _scores(axes: Axes, history: History, key: str, title: str) -> None:
         label = f"{volume}  {values[-1]:.3f}"
         axes.plot(steps, values, color=colour, marker="o", markersize=3, linewidth=1.5, label=label)
         best = steps == history.best_step
-        axes.plot(steps[best], values[best], color=colour, marker="*", markersize=13, linestyle="none")
+        axes.plot(steps[best], values[best], color=colour, marker="*", markersize=13, linestyle="none", clip_on=False)
     if not axes.lines:
         axes.text(0.5, 0.5, "not validated yet", transform=axes.transAxes, ha="center", va="center", color=FAINT)
         return

@@ -1,0 +1,59 @@
+"""train, curves: networks for tissue of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.commands.options import Json, show
+from flows.commands.run import Command, NoPrefect
+from pipeline.errors import BadInput
+
+
+def train(
+    config: Annotated[Path, typer.Argument(help="Training configuration, JSON or YAML.")],
+    no_prefect: NoPrefect = False,
+    as_json: Json = False,
+) -> None:
+    """Train a network; the same command again goes on from the last checkpoint.
+
+    Example: teramito train pipeline/training/configs/mito-v1.json
+    """
+    from flows.training_progress import terminal_progress
+    from flows.training_report import report_lines
+    from pipeline.training.config import read_config
+
+    settings = read_config(config)
+    progress = terminal_progress(settings.steps)
+    if no_prefect:
+        from flows.drive_training import train_bare
+
+        report = train_bare(settings, progress)
+    else:
+        from flows.with_prefect import train_with_prefect
+
+        report = train_with_prefect(settings, progress, lambda line: typer.echo(line, err=True))
+    show(report, as_json, report_lines(report))
+
+
+def curves(
+    output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="Output directory of a training.")],
+) -> None:
+    """Draw the curves, examples and TensorBoard events of a training from its log, also while it goes on.
+
+    Example: teramito curves trained/mito-starter
+    """
+    from pipeline.training.curves import draw_all
+    from pipeline.training.history import LOG
+
+    if not (output / LOG).exists():
+        raise BadInput(str(output), "it must be the output directory of a training", f"it holds no {LOG}")
+    written = draw_all(output)
+    if not written:
+        raise BadInput(str(output), "drawing needs matplotlib or tensorboard", "neither is installed", "Install them.")
+    typer.echo("\n".join(map(str, written)))
+
+
+COMMANDS: dict[str, Command] = {"train": train, "curves": curves}

@@ -1,0 +1,34 @@
+"""Driving a training without Prefect."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from flows.interrupts import interruptible
+from flows.training_report import training_report
+from pipeline.lock import run_lock
+from pipeline.training.config import TrainConfig
+from pipeline.training.log import Progress
+from pipeline.training.train import train
+
+CANCELLED = "cancelled; the last checkpoint is kept, the same command goes on from it"
+
+
+def output_of(config: TrainConfig) -> Path:
+    """The directory of a training."""
+    return Path(os.path.expandvars(config.output)).expanduser().absolute()
+
+
+def train_bare(config: TrainConfig, progress: Progress | None) -> dict[str, Any]:
+    """Train and return the report, as `training_report` makes it.
+
+    Raises:
+        RunCancelled: Ctrl-C or SIGTERM; a checkpoint is kept.
+        RunConflict: another process trains in the directory.
+        TeramitoError: see `pipeline.training.train.train`.
+    """
+    output = output_of(config)
+    with run_lock(output), interruptible(CANCELLED):
+        return training_report(train(config, progress), output)

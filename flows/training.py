@@ -1,0 +1,133 @@
+"""The Prefect flow of a training: one task in the driver, its progress, curves and result as artifacts."""
+
+from __future__ import annotations
+
+import json
+import logging
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import UUID
+
+import httpx
+from prefect import flow, get_run_logger
+from prefect.artifacts import create_markdown_artifact
+from prefect.client.orchestration import get_client
+from prefect.states import Cancelled
+from pydantic import BeforeValidator
+
+from flows.artifacts import EVERY_S, Artifact
+from flows.drive_training import CANCELLED, output_of
+from flows.interrupts import interruptible
+from flows.stale import close_stale_runs
+from flows.tasks import as_task, cancellable, run_name
+from flows.training_progress import TrainingPace, throttled
+from flows.training_report import curves_page, result_page, training_report
+from pipeline.errors import RunCancelled
+from pipeline.lock import run_lock
+from pipeline.training.config import TrainConfig
+from pipeline.training.curves import CURVES
+from pipeline.training.history import Entry
+from pipeline.training.log import Progress
+from pipeline.training.train import train
+
+PROGRESS_KEY, CURVES_KEY, RESULT_KEY = "training-progress", "training-curves", "training-result"
+# What a person at a terminal sees beside Prefect's pages; none where a Prefect worker runs the flow.
+TERMINAL: ContextVar[Progress | None] = ContextVar("TERMINAL", default=None)
+LOG = logging.getLogger(__name__)
+
+
+def from_form(value: Any) -> Any:
+    """Values of a form or an API as the configuration takes them from a file: its arrays are tuples."""
+    return TrainConfig.model_validate_json(json.dumps(value)) if isinstance(value, dict) else value
+
+
+@flow(name="train-network", flow_run_name=run_name, persist_result=False, validate_parameters=True)
+def train_network(config: Annotated[TrainConfig, BeforeValidator(from_form)]) -> Any:
+    """Labelled volumes to a network: train, validate, write the model that segment-volume takes.
+
+    The same output directory again goes on from the last checkpoint.
+    """
+    output = output_of(config)
+    with run_lock(output):
+        close_stale_runs(output)
+        try:
+            report = _trained(config, output)
+        except RunCancelled as cancelled:
+            return Cancelled(message=str(cancelled))
+    create_markdown_artifact(result_page(report), key=RESULT_KEY, description=str(output))
+    get_run_logger().info("model %s", report["model"])
+    return report
+
+
+def _trained(config: TrainConfig, output: Path) -> dict[str, Any]:
+    shown = TrainingArtifacts(config.steps, output)
+    with interruptible(CANCELLED), cancellable():
+        model = as_task("train", lambda: train(config, shown), CANCELLED)
+    report = training_report(model, output)
+    shown.finished()
+    return report
+
+
+class TrainingArtifacts:
+    """A progress bar and a page with the curves and examples; make it inside the flow run.
+
+    Args:
+        steps: of the whole training.
+        output: its directory, in which the pictures appear.
+        every_s: seconds between two updates of the bar.
+    """
+
+    def __init__(self, steps: int, output: Path, every_s: float = EVERY_S) -> None:
+        self._pace, self._output = TrainingPace(steps), output
+        self._bar, self._curves = Artifact(PROGRESS_KEY), Page(CURVES_KEY, str(output))
+        self._told = throttled(self._pace, self._show, every_s)
+        self._terminal, self._drawn = TERMINAL.get(), 0
+        self._bar.show(0.0, f"{output.name}: reading the volumes")
+
+    def __call__(self, entry: Entry) -> None:
+        """Take in an entry of the log."""
+        if self._terminal is not None:
+            self._terminal(entry)
+        self._told(entry)
+        self._show_curves()
+
+    def finished(self) -> None:
+        """The model is written."""
+        self._bar.show(100.0, f"{self._output.name}: {self._pace}; the model is written")
+        self._show_curves()
+
+    def _show(self, pace: TrainingPace) -> None:
+        self._bar.show(pace.percent, f"{self._output.name}: {pace}")
+
+    def _show_curves(self) -> None:
+        """Whenever they were drawn anew."""
+        path = self._output / CURVES
+        drawn = path.stat().st_mtime_ns if path.exists() else 0
+        if drawn != self._drawn:
+            self._drawn = drawn
+            self._curves.show(curves_page(self._output))
+
+
+class Page:
+    """One markdown artifact whose text is replaced.
+
+    A new version of each drawing would fill Prefect's database with pictures, and its own update would put them into an
+    event as well.
+    """
+
+    def __init__(self, key: str, description: str) -> None:
+        self._key, self._description = key, description
+        self._id: UUID | None = None
+
+    def show(self, text: str) -> None:
+        """Write it; a server that does not answer costs the page, never the training."""
+        try:
+            if self._id is None:
+                made: Any = create_markdown_artifact(text, key=self._key, description=self._description)
+                self._id = made
+            else:
+                with get_client(sync_client=True) as client:
+                    client.request("PATCH", "/artifacts/{id}", json={"data": text}, path_params={"id": self._id})
+        except httpx.HTTPError as error:
+            LOG.warning("the curves could not be shown: %s", error)
