@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,8 +10,9 @@ import torch
 from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
+from pipeline import training
 from pipeline.errors import BadInput
-from pipeline.training.augment import AUGMENTATIONS, Augmentation, augmented, smoothed, window
+from pipeline.training.augment import AUGMENTATIONS, Augmentation, augmented, pictures, smoothed, window
 
 ELEVEN = [
     *("rotate", "rescale", "flip", "elastic", "grayscale", "missing_parts"),
@@ -233,6 +235,56 @@ def test_settings_survive_json_and_refuse_what_they_do_not_know() -> None:
     ):
         with pytest.raises(ValidationError):
             Augmentation.model_validate_json(json.dumps(wrong))
+
+
+def test_a_configuration_may_name_a_set_of_augmentations() -> None:
+    class Config(BaseModel):
+        augmentation: Augmentation
+
+    for name, expected in (
+        ("published", Augmentation.published()),
+        ("none", Augmentation.none()),
+        ("default", Augmentation()),
+    ):
+        assert Config.model_validate_json(json.dumps({"augmentation": name})).augmentation == expected
+    with pytest.raises(ValidationError, match="heavy"):
+        Config.model_validate_json('{"augmentation": "heavy"}')
+
+
+def test_each_augmentation_has_its_picture_and_is_explained() -> None:
+    folder = Path(training.__file__).parent
+    text = (folder / "AUGMENTATION.md").read_text()
+    for name in AUGMENTATIONS:
+        assert f"](pictures/{name}.png)" in text and f"`{name}`" in text
+        assert (folder / "pictures" / f"{name}.png").stat().st_size > 5_000
+    assert sum(file.stat().st_size for file in (folder / "pictures").iterdir()) < 400_000
+
+
+def test_the_documented_values_are_those_of_the_settings() -> None:
+    text = (Path(training.__file__).parent / "AUGMENTATION.md").read_text()
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| `")
+    ]
+    told = {tuple(row[0].strip("`").split(".")): row[1:3] for row in rows}
+    found = {
+        (name, field): [json.dumps(getattr(getattr(settings, name), field)) for settings in (Augmentation(), published)]
+        for published in [Augmentation.published()]
+        for name, part in parts(published)
+        for field in type(part).model_fields
+    }
+    assert {key: told.get(key) for key in found} == {
+        key: [default, known if key[0] in ELEVEN else "-"] for key, (default, known) in found.items()
+    }
+
+
+def test_a_picture_shows_the_crop_before_and_after(tmp_path: Path) -> None:
+    image_module = pytest.importorskip("PIL.Image")
+    pictures.sheet("flip").save(tmp_path / "flip.png")
+    panels = np.asarray(image_module.open(tmp_path / "flip.png").convert("RGB"))[40:168]
+    before, after = panels[:, 6:134], panels[:, 140:268]
+    assert not np.array_equal(before, after)
+    same = [np.rot90(side, turn) for side in (before, before[:, ::-1]) for turn in range(4)]
+    assert any(np.array_equal(after, turned) for turned in same)
 
 
 def test_none_and_published_switch_off_what_they_do_not_have() -> None:

@@ -170,7 +170,7 @@ def test_a_sure_and_wrong_network_has_a_finite_loss() -> None:
 
 
 def equations_written_out(logits: NDArray[np.float64], target: NDArray[np.float64]) -> float:
-    """Equations (1) to (3): p by sigmoid, f clipped to 0.05..0.99, means over samples and voxels, summed over channels."""
+    """Equations (1) to (3): p by sigmoid, f clipped to 0.05..0.99; mean over samples and voxels, sum over channels."""
     total = 0.0
     for channel in range(target.shape[1]):
         samples = []

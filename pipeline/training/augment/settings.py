@@ -6,9 +6,9 @@ where a volume spans about 0..1.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
 _STRICT = ConfigDict(strict=True, extra="forbid", frozen=True)
 Chance = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -20,7 +20,8 @@ def _ordered(factors: tuple[float, float]) -> tuple[float, float]:
     return factors
 
 
-Factors = Annotated[tuple[float, float], AfterValidator(_ordered)]
+# A list is taken too: the validator of `Augmentation` hands on JSON as Python's values.
+Factors = Annotated[tuple[float, float], Field(strict=False), AfterValidator(_ordered)]
 
 
 class Rotate(BaseModel):
@@ -136,7 +137,7 @@ class CutBlur(BaseModel):
     model_config = _STRICT
     chance: Chance = 0.1
     share: Chance = 0.4
-    factors: Annotated[tuple[int, int], AfterValidator(_ordered)] = (2, 4)
+    factors: Annotated[tuple[int, int], Field(strict=False), AfterValidator(_ordered)] = (2, 4)
 
 
 class CutNoise(BaseModel):
@@ -181,7 +182,8 @@ class BadSlice(BaseModel):
 class Augmentation(BaseModel):
     """All augmentations of a training; the defaults are the moderate and cheap mix that we recommend.
 
-    The first eleven are those of the MitoEM2021 challenge's winning entry, in its order; the others are ours.
+    The first eleven are those of the MitoEM2021 challenge's winning entry, in its order; the others are ours. In a
+    configuration the words "default", "published" and "none" stand for whole sets.
 
     Attributes:
         smooth_labels: smooth each object's outline afterwards, slice by slice (`labels.smoothed`).
@@ -206,6 +208,16 @@ class Augmentation(BaseModel):
     blur: Blur = Blur()
     bad_slice: BadSlice = BadSlice()
     smooth_labels: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, given: Any, info: ValidationInfo) -> Any:
+        if not isinstance(given, str):
+            return given
+        if given not in ("default", "published", "none"):
+            raise ValueError(f'{given}: augmentation is "default", "published", "none" or a set of parts')
+        chosen = cls.published() if given == "published" else cls.none() if given == "none" else cls()
+        return chosen.model_dump(mode="json" if info.mode == "json" else "python")  # lists there, tuples here
 
     @classmethod
     def published(cls) -> Augmentation:
