@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from pipeline.errors import BadInput, raise_all
 from pipeline.geometry import Vec3
 from pipeline.grid import BlockGrid
-from pipeline.volume import Volume
+
+if TYPE_CHECKING:
+    from pipeline.volume import Volume  # training scores arrays where no reader of volumes is installed
 
 Ids = NDArray[np.uint64]
 Counts = NDArray[np.int64]

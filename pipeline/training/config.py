@@ -1,83 +1,85 @@
-"""The training configuration; it alone decides the weights that come out (on one machine, with one thread count)."""
+"""The training configuration; it alone decides the weights that come out (on one machine and kind of device)."""
 
 from __future__ import annotations
 
 import math
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from pipeline.errors import BadInput
 from pipeline.model.normalisation import Normalisation
+from pipeline.training.augment import Augmentation
+from pipeline.training.loss import Loss
+from pipeline.training.sources import STRICT, PhantomSource, Source, Triple, VolumeSource
 
-Triple = tuple[int, int, int]
-_STRICT = ConfigDict(strict=True, extra="forbid", frozen=True)
+__all__ = ["Optimiser", "PhantomSource", "Source", "TrainConfig", "TrainStage", "VolumeSource", "read_config"]
 
 
-class VolumeSource(BaseModel):
-    """One labelled volume: an .npz file or a pair of TIFF stacks.
-
-    The file holds `raw`, `instances`, `voxel_size_nm` and, where `raw` is a reduced volume, the `histogram` (256
-    counts) of the grey levels before. Paths may hold environment variables, such as
-    `${TERAMITO_DATA}/lucchi/train_raw.tif`.
+class TrainStage(BaseModel):
+    """Steps with one size of crop. The published training has two: 20,000 of 32x256x256, 10,000 of 36x320x320.
 
     Attributes:
-        raw: .npz with both arrays, or a TIFF stack of uint8 grey levels (z, y, x).
-        instances: TIFF stack of instance ids, 0 = background; only with a TIFF `raw`.
-        z_range: slices used, half-open, before downsampling; all of them where it is missing.
-        downsample: integer factors z, y, x: block mean of the grey levels, most frequent id of the labels.
-        voxel_size_nm: of the stored voxels; only with a TIFF `raw` (an .npz carries its own).
-        weight: relative share of the crops drawn from this volume.
-        from_step: first step that draws from it.
+        steps: optimiser steps of this stage.
+        crop: (z, y, x) of a training crop; y = x, multiples of what the network needs (16).
+        batch: crops a step, over all shards and processes.
+        start: go on from the last weights, or from the best of the stages before, with a fresh optimiser.
     """
 
-    model_config = _STRICT
+    model_config = STRICT
 
-    raw: str
-    instances: str | None = None
-    z_range: tuple[int, int] | None = None
-    downsample: Triple = (1, 1, 1)
-    voxel_size_nm: tuple[float, float, float] | None = None
-    weight: float = Field(default=1.0, ge=0.0)
-    from_step: int = Field(default=0, ge=0)
+    steps: int = Field(ge=1)
+    crop: Triple = (12, 112, 112)
+    batch: int = Field(default=4, ge=1)
+    start: Literal["last", "best"] = "last"
 
 
-class PhantomSource(BaseModel):
-    """Synthetic tissue from `pipeline.phantom`, made at the start at the `voxel_size_nm` of the configuration.
+class Optimiser(BaseModel):
+    """Adam and its learning rate: linear warm-up, plateau, drops at given steps, cosine to 0 at the end.
+
+    `published()` is the reference's: 1e-4, warm-up over 1000 steps from 1e-7, a drop to a tenth at 300,000, weight
+    decay 1e-4 on weights and none on biases, no clipping.
 
     Attributes:
-        phantom_seed: its seed.
-        shape: (z, y, x) voxels.
-        weight, from_step: as in `VolumeSource`.
+        learning_rate: on the plateau.
+        warmup_from, warmup_steps: where the linear rise starts, and how long it takes.
+        drops, drop_factor: steps from which the rate is multiplied by the factor, once each.
+        decay_steps: the last steps, over which the rate falls as a cosine to 0.
+        weight_decay: L2 on the weights of convolutions; biases and normalisation layers have none.
+        gradient_norm: gradients are scaled down to at most this norm; None leaves them.
     """
 
-    model_config = _STRICT
+    model_config = STRICT
 
-    phantom_seed: int = Field(ge=0)
-    shape: Triple
-    weight: float = Field(default=1.0, ge=0.0)
-    from_step: int = Field(default=0, ge=0)
+    learning_rate: float = Field(default=2e-3, gt=0.0)
+    warmup_from: float = Field(default=0.0, ge=0.0)
+    warmup_steps: int = Field(default=100, ge=0)
+    drops: tuple[int, ...] = ()
+    drop_factor: float = Field(default=0.1, gt=0.0, le=1.0)
+    decay_steps: int = Field(default=0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0.0)
+    gradient_norm: float | None = Field(default=1.0, gt=0.0)
 
+    @classmethod
+    def published(cls) -> Optimiser:
+        """The reference's settings."""
+        return cls(
+            learning_rate=1e-4,
+            warmup_from=1e-7,
+            warmup_steps=1000,
+            drops=(300_000,),
+            weight_decay=1e-4,
+            gradient_norm=None,
+        )
 
-Source = VolumeSource | PhantomSource
-
-
-class Augmentation(BaseModel):
-    """Chances and ranges of the random changes; flips and the in-plane transpose always happen with chance 1/2.
-
-    Intensities are in units of the normalised input, where the volume's grey levels span about 0..1.
-    """
-
-    model_config = _STRICT
-
-    affine: float = Field(default=0.5, ge=0.0, le=1.0)
-    scale: tuple[float, float] = (0.8, 1.25)
-    contrast: float = Field(default=0.2, ge=0.0)
-    brightness: float = Field(default=0.15, ge=0.0)
-    gamma: float = Field(default=0.4, ge=0.0)
-    slice_brightness: float = Field(default=0.04, ge=0.0)
-    noise: float = Field(default=0.08, ge=0.0)
-    blur: float = Field(default=0.2, ge=0.0, le=1.0)
-    bad_slice: float = Field(default=0.1, ge=0.0, le=1.0)
+    def rate(self, step: int, steps: int) -> float:
+        """Learning rate of a step (the first is 0) of a training of `steps` steps."""
+        rate = self.learning_rate * self.drop_factor ** sum(step >= drop for drop in self.drops)
+        if step < self.warmup_steps:
+            return self.warmup_from + (rate - self.warmup_from) * (step + 1) / self.warmup_steps
+        passed = step - (steps - self.decay_steps)
+        return rate if passed < 0 else rate * 0.5 * (1.0 + math.cos(math.pi * passed / self.decay_steps))
 
 
 class TrainConfig(BaseModel):
@@ -85,56 +87,62 @@ class TrainConfig(BaseModel):
 
     Attributes:
         name, description: of the model that comes out.
-        volumes, validation: labelled tissue; the second is never trained on, and tunes the thresholds at the end.
-        output: directory of checkpoint, log and result.
+        output: directory of checkpoints, log, curves and result.
+        volumes, validation: labelled tissue; the second is never trained on. It selects the best weights on the way
+            and tunes the thresholds at the end.
         voxel_size_nm: (z, y, x) that the model is meant for, written into its specification.
-        initial: specification (.json) of a model of the same architecture whose weights training starts from; random
-            where it is missing.
-        crop: (z, y, x) of a training crop; y and x multiples of 16.
-        batch, shards: crops a step, and into how many equal parts they are split. Each part has a thread of its own
-            with single-threaded arithmetic and BatchNorm statistics of its own, so the weights that come out depend on
-            the number of shards but not on the cores. On two busy cores two shards took half the time of one.
-        steps, warmup_steps, decay_steps: the learning rate rises linearly, stays, and falls as a cosine to 0 in the
-            last `decay_steps`. As it stays in between, a run may be resumed with another number of `steps`.
-        freeze_norm_steps: the last steps train with fixed normalisation statistics, as inference has them.
-        recalibration_batches: batches without augmentation that set the BatchNorm statistics at the end (0 = keep).
-        ema_decay: of the running average of the weights, which is the result.
-        fraction_clip: see `loss.weighted_bce`.
+        architecture, options: the network, see `pipeline.model.registry`.
+        initial: name or specification (.json) of a model of the same architecture whose weights training starts from;
+            random where it is missing.
+        stages, optimiser, loss, augmentation, normalisation: how it learns.
         foreground: share of the crops that hold a randomly drawn foreground voxel.
-        bfloat16: compute forward passes in bfloat16 (weights stay float32); faster where the CPU has it.
-        patch, overlap: written into the specification as the default of inference.
+        ema_decay: of the running average of the weights, which is what is validated and written.
+        freeze_norm_steps: the last steps train with fixed normalisation statistics, as inference has them.
+        norm_momentum: of the BatchNorm statistics.
+        recalibration_batches: batches without augmentation that set the BatchNorm statistics at the end (0 = keep).
+        select: write the best validated weights, or the last.
+        device: auto is cuda where there is a GPU.
+        processes: one a GPU; None is all GPUs here, and one on a CPU. They share every step's batch.
+        shards: equal parts of a step's batch, each with BatchNorm statistics of its own; a multiple of `processes`.
+            The weights depend on their number, not on the cores: on a CPU each has a thread with single-threaded
+            arithmetic, on two busy cores two took half the time of one. None is one a process.
+        precision: of the arithmetic in the network; weights, loss and statistics stay float32.
+        compile: let torch compile the network: minutes at the start, faster steps on a GPU.
+        loaders, ahead: threads of a process that make crops, and batches made ahead; None is chosen from the device.
+        seed: decides weights, crops and augmentation.
+        checkpoint_every, validate_every: in steps.
+        patch, overlap: of validation, and written into the specification as the default of inference.
     """
 
-    model_config = _STRICT
+    model_config = STRICT
 
-    name: str
+    name: str = Field(pattern=r"^[\w.+-]+$")
     description: str = ""
     output: str
     volumes: tuple[Source, ...] = Field(min_length=1)
     validation: tuple[Source, ...] = ()
     voxel_size_nm: tuple[float, float, float]
+    architecture: str = "resunet-h"
+    options: dict[str, Any] = Field(default_factory=lambda: {"norm": "batch"})
     initial: str | None = None
-    widths: tuple[int, int, int, int, int] = (28, 36, 48, 64, 80)
-    norm: Literal["none", "batch", "instance"] = "batch"
-    padding: Literal["replicate", "zeros"] = "replicate"
-    normalisation: Normalisation = Normalisation()
+    stages: tuple[TrainStage, ...] = Field(min_length=1)
+    optimiser: Optimiser = Optimiser()
+    loss: Loss = Loss()
     augmentation: Augmentation = Augmentation()
-    crop: Triple = (12, 112, 112)
-    batch: int = Field(default=4, ge=1)
-    shards: int = Field(default=1, ge=1)
+    normalisation: Normalisation = Normalisation()
     foreground: float = Field(default=0.7, ge=0.0, le=1.0)
-    steps: int = Field(ge=1)
-    warmup_steps: int = Field(default=100, ge=0)
-    decay_steps: int = Field(default=0, ge=0)
-    freeze_norm_steps: int = Field(default=0, ge=0)
-    recalibration_batches: int = Field(default=0, ge=0)
-    learning_rate: float = Field(default=2e-3, gt=0.0)
-    weight_decay: float = Field(default=0.0, ge=0.0)
-    gradient_norm: float = Field(default=1.0, gt=0.0)
     ema_decay: float = Field(default=0.995, ge=0.0, lt=1.0)
+    freeze_norm_steps: int = Field(default=0, ge=0)
     norm_momentum: float = Field(default=0.05, gt=0.0, le=1.0)
-    fraction_clip: tuple[float, float] = (0.05, 0.99)
-    bfloat16: bool = False
+    recalibration_batches: int = Field(default=0, ge=0)
+    select: Literal["best", "last"] = "best"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    processes: int | None = Field(default=None, ge=1)
+    shards: int | None = Field(default=None, ge=1)
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    compile: bool = False
+    loaders: int | None = Field(default=None, ge=1)
+    ahead: int = Field(default=4, ge=1)
     seed: int = Field(default=0, ge=0)
     checkpoint_every: int = Field(default=50, ge=1)
     validate_every: int = Field(default=100, ge=1)
@@ -143,23 +151,74 @@ class TrainConfig(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainConfig:
-        if self.crop[1] != self.crop[2] or self.crop[1] % 16 or min(self.crop) < 1:
-            raise ValueError("crop: height and width are equal (crops are turned) and a positive multiple of 16")
-        if self.batch % self.shards:
-            raise ValueError("batch: a multiple of shards")
-        if self.decay_steps + self.warmup_steps > self.steps or self.freeze_norm_steps > self.steps:
-            raise ValueError("steps: warmup_steps + decay_steps, and freeze_norm_steps, are at most this")
+        for stage in self.stages:
+            if stage.crop[1] != stage.crop[2] or stage.crop[1] % 16 or min(stage.crop) < 1:
+                raise ValueError("stages.crop: height and width are equal (crops are turned) and multiples of 16")
+            if self.shards is not None and stage.batch % self.shards:
+                raise ValueError("stages.batch: a multiple of shards")
+        if self.stages[0].start == "best":
+            raise ValueError("stages: the first has no stage before it whose best it could start from")
+        if any(stage.start == "best" for stage in self.stages) and not self.validation:
+            raise ValueError("validation: needed by a stage that starts from the best weights")
+        if self.optimiser.decay_steps + self.optimiser.warmup_steps > self.steps or self.freeze_norm_steps > self.steps:
+            raise ValueError("stages.steps: warmup_steps + decay_steps, and freeze_norm_steps, are at most their sum")
         if not any(volume.from_step == 0 and volume.weight > 0 for volume in self.volumes):
             raise ValueError("volumes: at least one has from_step 0 and a weight above 0")
         return self
 
+    @property
+    def steps(self) -> int:
+        """Of all stages together."""
+        return sum(stage.steps for stage in self.stages)
+
+    def stage(self, step: int) -> TrainStage:
+        """The stage that a step (the first is 0) belongs to; the last stage for every later step."""
+        for stage in self.stages:
+            if step < stage.steps:
+                return stage
+            step -= stage.steps
+        return self.stages[-1]
+
+    def stage_ends(self) -> dict[int, TrainStage | None]:
+        """Number of steps done at the end of each stage, and the stage that follows."""
+        following = [*self.stages[1:], None]
+        ends = [sum(stage.steps for stage in self.stages[: n + 1]) for n in range(len(self.stages))]
+        return dict(zip(ends, following, strict=True))
+
     def rate(self, step: int) -> float:
-        """Learning rate of a step: warm-up, plateau, cosine decay."""
-        rise = min(1.0, (step + 1) / max(1, self.warmup_steps))
-        into = step - (self.steps - self.decay_steps)
-        fall = 1.0 if into < 0 or self.decay_steps == 0 else 0.5 * (1.0 + math.cos(math.pi * into / self.decay_steps))
-        return self.learning_rate * rise * fall
+        """Learning rate of a step (the first is 0)."""
+        return self.optimiser.rate(step, self.steps)
 
     def norm_frozen(self, step: int) -> bool:
-        """Whether the normalisation statistics are fixed in this step."""
+        """Whether a step leaves the normalisation statistics as they are."""
         return step >= self.steps - self.freeze_norm_steps
+
+
+def read_config(path: Path) -> TrainConfig:
+    """The configuration in a JSON or YAML file.
+
+    Raises:
+        BadInput: no such file, or keys and values that are no training configuration; all of them at once.
+    """
+    if not path.is_file():
+        raise BadInput(str(path), "the training configuration is a JSON or YAML file", "there is none", "See --help.")
+    try:
+        return TrainConfig.model_validate_json(_as_json(path))
+    except ValidationError as error:
+        found = [f"{'.'.join(map(str, one['loc'])) or 'configuration'}: {one['msg']}" for one in error.errors()]
+        raise BadInput(
+            str(path), "it must be a training configuration", "; ".join(found), "The keys: pipeline/training/README.md."
+        ) from None
+
+
+def _as_json(path: Path) -> str:
+    if path.suffix == ".json":
+        return path.read_text()
+    import json
+
+    import yaml  # JSON needs no package
+
+    try:
+        return json.dumps(yaml.safe_load(path.read_text()))
+    except yaml.YAMLError as error:
+        raise BadInput(str(path), "it must be YAML or JSON", " ".join(str(error).split())) from None

@@ -1,6 +1,6 @@
-"""Labelled volumes as .npz files at the model's voxel size, to train where no TIFF reader is installed.
+"""Labelled volumes as .npz files at the model's voxel size, to train where no reader of image files is installed.
 
-From a shell: `python -m pipeline.training.prepare CONFIG.json DIRECTORY` writes one file a volume and a `config.json`.
+From a shell: `python -m pipeline.training.prepare CONFIG DIRECTORY` writes one file a volume and a `config.json`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.training.config import Source, TrainConfig, VolumeSource
+from pipeline.training.config import TrainConfig, read_config
+from pipeline.training.sources import Source, VolumeSource
 from pipeline.training.volumes import load_volume
 
 
@@ -43,9 +44,8 @@ def _stored(source: Source, config: TrainConfig, path: Path) -> VolumeSource:
 
 
 def main(arguments: list[str]) -> int:
-    """`python -m pipeline.training.prepare CONFIG.json DIRECTORY`."""
-    directory = Path(arguments[1])
-    config = TrainConfig.model_validate_json(Path(arguments[0]).read_text())
+    """`python -m pipeline.training.prepare CONFIG DIRECTORY`."""
+    config, directory = read_config(Path(arguments[0])), Path(arguments[1])
     (directory / "config.json").write_text(prepare(config, directory).model_dump_json(indent=2) + "\n")
     return 0
 

@@ -2,61 +2,62 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import product
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.model.resunet_h import ResUNetH
 from pipeline.model.spec import Thresholds
-from pipeline.training.config import TrainConfig
-from pipeline.training.validation import iou, probabilities
+from pipeline.training.validation import Maps, can_label, mean_score, scores
 from pipeline.training.volumes import LabelledVolume
 
 SEMANTIC = (0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97)
-BOUNDARY = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+BOUNDARY = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+QUICK = (0.3, 0.5, 0.8)
+"""Boundary thresholds tried on the way; all of `SEMANTIC` and `BOUNDARY` are at the end."""
 
 
-def tuned(network: ResUNetH, volumes: Sequence[LabelledVolume], config: TrainConfig) -> Thresholds:
+def tuned(maps: Sequence[Maps], volumes: Sequence[LabelledVolume], quick: bool = False) -> Thresholds:
     """The thresholds with the best mean score over the volumes; each volume counts the same.
 
-    First the mask, by its IoU; then, with that mask, the seeds, by the F1 score of the instances at IoU 0.5 and 0.75.
+    First the mask, by its IoU; then, with that mask, the seeds, by IoU, AP-50 and AP-75 of the instances.
+
+    Args:
+        maps: predictions of the volumes.
+        volumes: their truth.
+        quick: try few seeds: on the way, rather than at the end.
     """
-    maps = [probabilities(network, volume, config) for volume in volumes]
-    truths = [volume.instances[:, : one.shape[2], : one.shape[3]] for volume, one in zip(volumes, maps, strict=True)]
-    semantic = max(SEMANTIC, key=lambda t: sum(iou(p[0] > t, true > 0) for p, true in zip(maps, truths, strict=True)))
-
-    def score(chosen: Thresholds) -> float:
-        made = [segmented(p, chosen, volume.voxel_size_nm) for p, volume in zip(maps, volumes, strict=True)]
-        return sum(f1(one, true, at) for one, true in zip(made, truths, strict=True) for at in (0.5, 0.75))
-
-    seeds = product((t for t in SEMANTIC if t >= semantic), BOUNDARY)
-    choices = [Thresholds(semantic=semantic, seed_semantic=s, seed_boundary=b) for s, b in seeds]
-    return max(choices, key=score)
-
-
-def segmented(
-    maps: NDArray[np.float32], chosen: Thresholds, voxel_size_nm: tuple[float, float, float]
-) -> NDArray[np.uint32]:
-    """Probabilities (2, z, y, x) to instances: 6-connected seeds, grown through the mask, small ones dropped."""
-    from pipeline.ops.grow import grow  # these need more packages than training does
-    from pipeline.ops.label import label, seeds
-
-    found = seeds(maps[0], maps[1], int(255 * chosen.seed_semantic), int(255 * chosen.seed_boundary))
-    z, y, x = (int(chosen.grow_nm / size + 1e-6) for size in voxel_size_nm)
-    grown: NDArray[np.uint32] = grow(label(found, 6)[0], maps[0] > chosen.semantic, (z, y, x))
-    volumes_um3 = np.bincount(grown.ravel()) * (math.prod(voxel_size_nm) / 1e9)
-    return np.where(volumes_um3[grown] >= chosen.minimum_um3, grown, np.uint32(0))
+    ious = [_ious(one, volume) for one, volume in zip(maps, volumes, strict=True)]
+    semantic = max(SEMANTIC, key=lambda at: sum(one[at] for one in ious))
+    if not can_label():
+        return Thresholds(semantic=semantic, seed_semantic=semantic)
+    above = (semantic,) if quick else tuple(at for at in SEMANTIC if at >= semantic)
+    choices = [
+        Thresholds(semantic=semantic, seed_semantic=s, seed_boundary=b)
+        for s, b in product(above, QUICK if quick else BOUNDARY)
+    ]
+    return max(choices, key=lambda chosen: _score(maps, volumes, chosen))
 
 
-def f1(prediction: NDArray[Any], truth: NDArray[Any], at: float) -> float:
-    """F1 score of instances; a hit is a pair with IoU of at least `at`, which above 0.5 is one to one."""
-    predicted, true = np.bincount(prediction.ravel()), np.bincount(truth.ravel())
-    both = (prediction > 0) & (truth > 0)
-    pairs, shared = np.unique(prediction[both].astype(np.int64) * len(true) + truth[both], return_counts=True)
-    overlap = shared / (predicted[pairs // len(true)] + true[pairs % len(true)] - shared)
-    objects = int((predicted[1:] > 0).sum() + (true[1:] > 0).sum())
-    return 2.0 * float((overlap >= at).sum()) / objects if objects else 1.0
+def _score(maps: Sequence[Maps], volumes: Sequence[LabelledVolume], chosen: Thresholds) -> float:
+    found = [scores(one, volume, chosen) for one, volume in zip(maps, volumes, strict=True)]
+    return mean_score(found) + float(np.mean([one["ap50"] for one in found])) / 2
+
+
+def _ious(maps: Maps, volume: LabelledVolume) -> dict[float, float]:
+    """IoU of the mask at every threshold, from two histograms."""
+    true = _above(maps.semantic[volume.instances > 0])
+    found = _above(maps.semantic)
+    return {at: _iou(true, found, int(255 * at)) for at in SEMANTIC}
+
+
+def _above(levels: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """How many voxels are above each of the 256 levels; the last entry is how many there are."""
+    counts = np.bincount(levels.ravel(), minlength=256)
+    return np.append(counts.sum() - np.cumsum(counts), counts.sum())
+
+
+def _iou(true: NDArray[np.int64], found: NDArray[np.int64], level: int) -> float:
+    union = int(found[level] + true[-1] - true[level])
+    return float(true[level]) / union if union else 1.0

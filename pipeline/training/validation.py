@@ -1,42 +1,120 @@
-"""How good a network is on a labelled volume it was not trained on."""
+"""How good a network is on labelled volumes it was not trained on, by the pipeline's own prediction and instances."""
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Sequence
+from functools import partial
+from importlib.util import find_spec
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
+from pipeline.errors import BadInput
+from pipeline.evaluate import Contingency, average_precision, foreground
+from pipeline.geometry import Box, Vec3, vec3
 from pipeline.model.folding import folded, on_onednn
-from pipeline.model.resunet_h import DIVISOR, ResUNetH
+from pipeline.model.spec import Thresholds
+from pipeline.ops.grow import grow
+from pipeline.ops.label import label, seeds
+from pipeline.ops.predict import PredictOp
 from pipeline.training.config import TrainConfig
 from pipeline.training.volumes import LabelledVolume
 
-THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(4, 20))
+Map = NDArray[np.uint8]
 
 
-def validate(network: ResUNetH, volume: LabelledVolume, config: TrainConfig) -> dict[str, Any]:
-    """IoU of the mask at 0.5 and at the best of `THRESHOLDS`, over the whole volume."""
-    mask = probabilities(network, volume, config)[0]
-    truth = volume.instances[:, : mask.shape[1], : mask.shape[2]] > 0
-    scores = {threshold: iou(mask > threshold, truth) for threshold in THRESHOLDS}
-    best = max(scores, key=lambda threshold: scores[threshold])
-    return {"iou": round(scores[0.5], 4), "best_iou": round(scores[best], 4), "best_threshold": best}
+class Maps(NamedTuple):
+    """Predicted probabilities of one volume, uint8 (z, y, x)."""
+
+    semantic: Map
+    boundary: Map
 
 
-def probabilities(network: ResUNetH, volume: LabelledVolume, config: TrainConfig) -> NDArray[np.float32]:
-    """(2, z, y, x) in one pass; height and width are cut to a multiple of 16. Computed as inference does."""
-    height, width = (size // DIVISOR * DIVISOR for size in volume.raw.shape[1:])
-    raw = config.normalisation.apply(volume.raw[:, :height, :width], volume.statistics)
-    ready = on_onednn(folded(network))
-    with torch.inference_mode():
-        output = ready(torch.from_numpy(raw)[None, None].to(memory_format=torch.channels_last_3d))[0]
-    result: NDArray[np.float32] = output.numpy()
-    return result
+class _Trained:
+    """A network as the prediction op takes it."""
+
+    def __init__(self, network: nn.Module, device: torch.device) -> None:
+        ready = folded(network).to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self._network, self._device = on_onednn(ready) if device.type == "cpu" else ready, device
+
+    def predict(self, patches: NDArray[np.float32]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            placed = torch.from_numpy(patches).to(self._device).contiguous(memory_format=torch.channels_last_3d)
+            result: NDArray[np.float32] = self._network(placed).float().cpu().contiguous().numpy()
+        return result
 
 
-def iou(prediction: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
-    """Intersection over union of two masks; 1 where both are empty."""
-    union = int((prediction | truth).sum())
-    return float((prediction & truth).sum()) / union if union else 1.0
+def predicted(network: nn.Module, volume: LabelledVolume, config: TrainConfig, device: torch.device) -> Maps:
+    """The maps that `teramito run` would store for this volume at the model's voxel size.
+
+    Raises:
+        BadInput: the volume is smaller than a patch can be.
+    """
+    op = _op(volume, config)
+    box = Box.of_shape(op.extent)
+    semantic, boundary, _ = op(volume.raw, box, box, partial(_looked_up, volume.table), _Trained(network, device))
+    return Maps(semantic, boundary)
+
+
+def _looked_up(table: NDArray[np.float32], grey: Map) -> NDArray[np.float32]:
+    values: NDArray[np.float32] = table[grey]
+    return values
+
+
+def _op(volume: LabelledVolume, config: TrainConfig) -> PredictOp:
+    extent = vec3(volume.raw.shape)
+    patch = vec3(
+        (
+            min(config.patch[0], extent[0]),
+            *(min(p, e // 16 * 16) for p, e in zip(config.patch[1:], extent[1:], strict=True)),
+        )
+    )
+    if min(patch) == 0:
+        raise BadInput(
+            f"validation volume {volume.name} of {extent}",
+            "it is at least 16 voxels in y and x",
+            "the network halves it four times",
+            "Give a larger volume.",
+        )
+    overlap = vec3(min(o, p // 2) if p < e else 0 for o, p, e in zip(config.overlap, patch, extent, strict=True))
+    return PredictOp(extent, (1, 1, 1), patch, overlap, "bump")
+
+
+def segmented(maps: Maps, chosen: Thresholds, voxel_size_nm: tuple[float, float, float]) -> NDArray[np.uint32]:
+    """Maps to instances as the default preset does: 6-connected seeds, grown through the mask, small ones dropped."""
+    found = seeds(*maps, int(255 * chosen.seed_semantic), int(255 * chosen.seed_boundary))
+    radius: Vec3 = vec3(int(chosen.grow_nm / size + 1e-6) for size in voxel_size_nm)
+    grown: NDArray[np.uint32] = grow(label(found, 6)[0], maps.semantic > int(255 * chosen.semantic), radius)
+    volumes_um3 = np.bincount(grown.ravel()) * (math.prod(voxel_size_nm) / 1e9)
+    return np.where(volumes_um3[grown] >= chosen.minimum_um3, grown, np.uint32(0))
+
+
+def can_label() -> bool:
+    """Whether instances can be made here: a machine with torch and numpy alone trains, and scores the mask only."""
+    return find_spec("cc3d") is not None or find_spec("scipy") is not None
+
+
+def scores(maps: Maps, volume: LabelledVolume, chosen: Thresholds) -> dict[str, Any]:
+    """`iou`, `dice` of the mask and, where instances can be made, `ap50`, `ap75` and their number.
+
+    The same numbers as `teramito evaluate` prints for the segmentation; without instances iou and dice are the mask's.
+    """
+    if not can_label():
+        mask = maps.semantic > int(255 * chosen.semantic)
+        return _rounded(foreground(Contingency.of(mask, volume.instances > 0)))
+    table = Contingency.of(segmented(maps, chosen, volume.voxel_size_nm), volume.instances)
+    ap = {f"ap{int(100 * at)}": average_precision(table, at) for at in (0.5, 0.75)}
+    return _rounded({**foreground(table), **ap}) | {"instances": len(table.prediction_sizes()[0])}
+
+
+def mean_score(found: Sequence[dict[str, Any]]) -> float:
+    """What the best weights are chosen by: the mean over the volumes of the mean of IoU and AP-75."""
+    return float(np.mean([(one["iou"] + one.get("ap75", one["iou"])) / 2 for one in found]))
+
+
+def _rounded(values: dict[str, float]) -> dict[str, float]:
+    return {name: round(value, 4) for name, value in values.items()}

@@ -12,20 +12,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import BadInput
-from pipeline.model.normalisation import Statistics, histogram
-from pipeline.training.config import PhantomSource, Source, TrainConfig, VolumeSource
+from pipeline.model.normalisation import histogram
+from pipeline.training.config import TrainConfig
+from pipeline.training.sources import PhantomSource, Source, Triple, VolumeSource
+
+Size = tuple[float, float, float]
+
+_MOST_IDS = 2**24
+"""Augmentation and targets pass ids through float32, which holds every integer up to here."""
 
 
 @dataclass(frozen=True)
 class LabelledVolume:
-    """Grey levels and instances of one volume (z, y, x), at the voxel size the model trains at."""
+    """Grey levels and instances of one volume (z, y, x), at the voxel size the model trains at.
+
+    `table` is the network's input for each of the 256 grey levels, `grey_levels` the histogram that decided it,
+    `foreground` the flat indices of all voxels of an instance.
+    """
 
     name: str
     raw: NDArray[np.uint8]
     instances: NDArray[np.int32]
-    voxel_size_nm: tuple[float, float, float]
+    voxel_size_nm: Size
     grey_levels: NDArray[np.int64]
-    statistics: Statistics
+    table: NDArray[np.float32]
     foreground: NDArray[np.int64]
     weight: float = 1.0
     from_step: int = 0
@@ -35,38 +45,27 @@ def load_volume(source: Source, config: TrainConfig) -> LabelledVolume:
     """Read or make one volume, reduce it, and work out its normalisation.
 
     Raises:
-        BadInput: raw and labels of different shape, no labels, or a file that is not there.
+        BadInput: raw and labels of different shape, no labels or no background, a mask instead of instances, or
+            nothing readable there.
     """
     if isinstance(source, PhantomSource):
         return _phantom(source, config)
     raw, instances, voxel_size_nm, grey_levels = _arrays(source)
-    _check_arrays(source, raw, instances)
+    _require_same_shape(source, raw, instances)
     start, stop = source.z_range or (0, raw.shape[0])
-    raw, instances = raw[start:stop], instances[start:stop].astype(np.int32)
+    raw, instances = raw[start:stop], _instances(source, instances[start:stop])
     if grey_levels is None:
         grey_levels = histogram(raw)  # before the reduction, as inference takes it
     if source.downsample != (1, 1, 1):
         raw, instances = block_mean(raw, source.downsample), block_mode(instances, source.downsample)
-    name = "/".join(Path(source.raw).with_suffix("").parts[-2:])
     size = [float(nm * factor) for nm, factor in zip(voxel_size_nm, source.downsample, strict=True)]
-    return _volume(name, raw, instances, (size[0], size[1], size[2]), grey_levels, source, config)
+    return _volume(_name(source), raw, instances, (size[0], size[1], size[2]), grey_levels, source, config)
 
 
-def _check_arrays(source: VolumeSource, raw: NDArray[Any], instances: NDArray[Any]) -> None:
-    if raw.shape != instances.shape or raw.ndim != 3:
-        raise BadInput(
-            f"{source.raw}: raw {raw.shape}, instances {instances.shape}",
-            "both are 3-D and of the same shape",
-            "every voxel needs its label",
-            "Cut both to the same box (z, y, x).",
-        )
-    if raw.dtype != np.uint8:
-        raise BadInput(
-            f"{source.raw} of dtype {raw.dtype}",
-            "grey levels are uint8",
-            "the normalisation counts 256 grey levels",
-            "Scale them to 0..255 first, the same way for the whole volume.",
-        )
+def _name(source: VolumeSource) -> str:
+    place, _, crop = source.raw.partition("[")
+    name = "/".join(Path(place).with_suffix("").parts[-2:]) + (f"[{crop}" if crop else "")
+    return name if source.z_range is None else f"{name} z {source.z_range[0]}-{source.z_range[1] - 1}"
 
 
 def _phantom(source: PhantomSource, config: TrainConfig) -> LabelledVolume:
@@ -74,59 +73,73 @@ def _phantom(source: PhantomSource, config: TrainConfig) -> LabelledVolume:
 
     phantom = Phantom(source.shape, source.phantom_seed, config.voxel_size_nm)
     raw, ids = phantom.both(phantom.box)
-    known = np.union1d(ids, np.zeros(1, ids.dtype))  # ids take 64 bits; their ranks, 0 the background, are few
-    instances = np.searchsorted(known, ids).astype(np.int32)
     name = f"phantom/{source.phantom_seed}"
-    return _volume(name, raw, instances, config.voxel_size_nm, histogram(raw), source, config)
+    return _volume(name, raw, _renumbered(ids), config.voxel_size_nm, histogram(raw), source, config)
 
 
 def _volume(
     name: str,
     raw: NDArray[np.uint8],
     instances: NDArray[np.int32],
-    voxel_size_nm: tuple[float, float, float],
+    voxel_size_nm: Size,
     grey_levels: NDArray[np.int64],
     source: Source,
     config: TrainConfig,
 ) -> LabelledVolume:
-    if not instances.any():
-        raise BadInput(
-            name,
-            "the instances hold at least one object",
-            "a network cannot learn from background alone",
-            "Check that the right file is named and z_range is right; a phantom may be too small.",
-        )
+    _require_both_classes(name, instances)
+    statistics = config.normalisation.statistics(grey_levels)
+    table = config.normalisation.apply(np.arange(256, dtype=np.uint8), statistics)
+    foreground = np.flatnonzero(instances)
     return LabelledVolume(
-        name,
-        raw,
-        instances,
-        voxel_size_nm,
-        grey_levels,
-        config.normalisation.statistics(grey_levels),
-        np.flatnonzero(instances),
-        source.weight,
-        source.from_step,
+        name, raw, instances, voxel_size_nm, grey_levels, table, foreground, source.weight, source.from_step
     )
 
 
-def _arrays(
-    source: VolumeSource,
-) -> tuple[NDArray[np.uint8], NDArray[Any], Sequence[float], NDArray[np.int64] | None]:
-    raw_path = _existing(source.raw)
-    if raw_path.suffix == ".npz":
-        with np.load(raw_path, allow_pickle=False) as stored:
+def _arrays(source: VolumeSource) -> tuple[NDArray[np.uint8], NDArray[Any], Sequence[float], NDArray[np.int64] | None]:
+    if source.raw.endswith(".npz"):
+        with np.load(_existing(source.raw), allow_pickle=False) as stored:
             size = [float(nm) for nm in stored["voxel_size_nm"]]
-            return stored["raw"], stored["instances"], size, stored.get("histogram")
-    import tifffile  # only where TIFF stacks are read: a machine that trains from .npz does without
-
-    if source.instances is None or source.voxel_size_nm is None:
+            return _grey(source, stored["raw"]), stored["instances"], size, stored.get("histogram")
+    if source.instances is None:
         raise BadInput(
             source.raw,
-            "a TIFF volume also names `instances` and `voxel_size_nm`",
-            "a TIFF holds neither",
-            "Give both, or an .npz file.",
+            "a volume that is no .npz also names its `instances`",
+            "an image file holds no labels",
+            "Give their address.",
         )
-    return tifffile.imread(raw_path), tifffile.imread(_existing(source.instances)), source.voxel_size_nm, None
+    return _stored(source, source.instances)
+
+
+def _stored(source: VolumeSource, labels: str) -> tuple[NDArray[np.uint8], NDArray[Any], Sequence[float], None]:
+    from pipeline.ops.predict import rounded
+    from pipeline.statistics import require_grey, sample_grey  # more packages than training from .npz needs
+    from pipeline.volume import open_volume
+
+    image = open_volume(os.path.expandvars(source.raw), source.voxel_size_nm)
+    require_grey(image, source.raw)
+    truth = open_volume(os.path.expandvars(labels))
+    if image.voxel_size_nm is None:
+        raise BadInput(
+            source.raw,
+            "the voxel size must be known",
+            "this file does not state one, and the model is made for one",
+            "Give `voxel_size_nm`, z y x.",
+        )
+    grey, _ = sample_grey(image)
+    levels = grey.to_grey(image.read(image.box))
+    raw = levels if levels.dtype == np.uint8 else rounded(levels)
+    return raw, truth.read(truth.box), image.voxel_size_nm, None
+
+
+def _grey(source: VolumeSource, raw: NDArray[Any]) -> NDArray[np.uint8]:
+    if raw.dtype != np.uint8:
+        raise BadInput(
+            f"{source.raw} of dtype {raw.dtype}",
+            "grey levels in an .npz are uint8",
+            "the normalisation counts 256 grey levels",
+            "Scale them to 0..255 first, the same way for the whole volume.",
+        )
+    return raw
 
 
 def _existing(path: str) -> Path:
@@ -141,14 +154,77 @@ def _existing(path: str) -> Path:
     return found
 
 
-def block_mean(raw: NDArray[np.uint8], factors: tuple[int, int, int]) -> NDArray[np.uint8]:
+def _require_same_shape(source: VolumeSource, raw: NDArray[Any], instances: NDArray[Any]) -> None:
+    if raw.shape != instances.shape or raw.ndim != 3:
+        raise BadInput(
+            f"{source.raw}: raw {raw.shape}, instances {instances.shape}",
+            "both are 3-D and of the same shape",
+            "every voxel needs its label",
+            "Cut both to the same box (z, y, x).",
+        )
+
+
+def _instances(source: VolumeSource, labels: NDArray[Any]) -> NDArray[np.int32]:
+    """Labels as int32 ids; a mask as its components, where the source says it is one, else refused."""
+    from pipeline.ops.label import label
+
+    if source.mask_connectivity is not None:
+        return label(labels != 0, source.mask_connectivity)[0].astype(np.int32)
+    ids = _renumbered(labels)
+    if ids.size and ids.max() == 1 and ids.min() == 0 and (pieces := _pieces(ids)) > 1:
+        raise BadInput(
+            f"{source.instances or source.raw}: a single id in {pieces} separate pieces",
+            "every object has an id of its own",
+            "this looks like a mask, and boundaries between objects cannot be told from it",
+            "Give instance labels, or set mask_connectivity: 26 to take each connected piece as an object.",
+        )
+    return ids
+
+
+def _pieces(mask: NDArray[np.int32]) -> int:
+    """Connected pieces of a mask; 1 where nothing is installed that counts them."""
+    from pipeline.ops.label import label
+
+    try:
+        return label(mask != 0, 26)[1]
+    except ModuleNotFoundError:
+        return 1
+
+
+def _renumbered(labels: NDArray[Any]) -> NDArray[np.int32]:
+    """Ids as int32; above 2^24, and negative ones, are replaced by their ranks, 0 staying the background."""
+    if labels.size and labels.min() >= 0 and labels.max() < _MOST_IDS:
+        return labels.astype(np.int32)
+    known = np.union1d(labels, np.zeros(1, labels.dtype))
+    ranks = np.searchsorted(known, labels) - int(np.searchsorted(known, 0))
+    return np.where(ranks < 0, ranks + len(known), ranks).astype(np.int32)
+
+
+def _require_both_classes(name: str, instances: NDArray[np.int32]) -> None:
+    if not instances.any():
+        raise BadInput(
+            name,
+            "the instances hold at least one object",
+            "a network cannot learn from background alone",
+            "Check that the right file is named and z_range is right; a phantom may be too small.",
+        )
+    if instances.all():
+        raise BadInput(
+            name,
+            "the instances leave some background (0)",
+            "a network cannot learn from a single class",
+            "Check that 0 is the background and that the labels are not of another structure.",
+        )
+
+
+def block_mean(raw: NDArray[np.uint8], factors: Triple) -> NDArray[np.uint8]:
     """Mean of each block of voxels, rounded to the nearest grey level; what fills no whole block is cut off."""
     blocks = _blocks(raw, factors).astype(np.float32)
     mean: NDArray[np.uint8] = np.rint(blocks.mean(axis=-1)).astype(np.uint8)
     return mean
 
 
-def block_mode(labels: NDArray[np.int32], factors: tuple[int, int, int]) -> NDArray[np.int32]:
+def block_mode(labels: NDArray[np.int32], factors: Triple) -> NDArray[np.int32]:
     """The most frequent label of each block of voxels; on a tie the highest, so an object rather than background."""
     blocks = np.sort(_blocks(labels, factors), axis=-1)
     best, most = blocks[..., 0].copy(), np.zeros(blocks.shape[:-1], dtype=np.uint16)
@@ -158,7 +234,7 @@ def block_mode(labels: NDArray[np.int32], factors: tuple[int, int, int]) -> NDAr
     return best
 
 
-def _blocks(array: NDArray[Any], factors: tuple[int, int, int]) -> NDArray[Any]:
+def _blocks(array: NDArray[Any], factors: Triple) -> NDArray[Any]:
     """(z, y, x) -> (z/fz, y/fy, x/fx, voxels of a block)."""
     counts = [size // factor for size, factor in zip(array.shape, factors, strict=True)]
     whole = array[tuple(slice(0, n * f) for n, f in zip(counts, factors, strict=True))]

@@ -1,0 +1,60 @@
+"""The labelled tissue that a training configuration names: real volumes and synthetic ones."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Triple = tuple[int, int, int]
+STRICT = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class VolumeSource(BaseModel):
+    """One labelled volume: an .npz file, or grey levels and instances at any two addresses that `teramito` reads.
+
+    An .npz holds `raw`, `instances`, `voxel_size_nm` and, where `raw` is a reduced volume, the `histogram` (256 counts)
+    of the grey levels before. Addresses may hold environment variables (`${TERAMITO_DATA}/lucchi/train_raw.tif`) and
+    end in a crop, `[z0:z1,y0:y1,x0:x1]`.
+
+    Attributes:
+        raw: uint8 grey levels (z, y, x).
+        instances: instance ids, 0 = background; not with an .npz.
+        z_range: slices used, half-open, before downsampling; all of them where it is missing.
+        downsample: integer factors z, y, x: block mean of the grey levels, most frequent id of the labels.
+        voxel_size_nm: of the stored voxels, where the file does not state it.
+        mask_connectivity: the labels are a mask; its connected components (6, 18 or 26) are the instances.
+        weight: relative share of the crops drawn from this volume.
+        from_step: first step that draws from it.
+    """
+
+    model_config = STRICT
+
+    raw: str
+    instances: str | None = None
+    z_range: tuple[int, int] | None = None
+    downsample: Triple = (1, 1, 1)
+    voxel_size_nm: tuple[float, float, float] | None = None
+    mask_connectivity: Literal[6, 18, 26] | None = None
+    weight: float = Field(default=1.0, ge=0.0)
+    from_step: int = Field(default=0, ge=0)
+
+
+class PhantomSource(BaseModel):
+    """Synthetic tissue from `pipeline.phantom`, made at the start at the `voxel_size_nm` of the configuration.
+
+    Attributes:
+        phantom_seed: its seed.
+        shape: (z, y, x) voxels.
+        weight, from_step: as in `VolumeSource`.
+    """
+
+    model_config = STRICT
+
+    phantom_seed: int = Field(ge=0)
+    shape: Triple
+    weight: float = Field(default=1.0, ge=0.0)
+    from_step: int = Field(default=0, ge=0)
+
+
+Source = VolumeSource | PhantomSource
