@@ -247,6 +247,7 @@ def test_a_configuration_may_name_a_set_of_augmentations() -> None:
         ("default", Augmentation()),
     ):
         assert Config.model_validate_json(json.dumps({"augmentation": name})).augmentation == expected
+        assert Config.model_validate({"augmentation": name}).augmentation == expected
     with pytest.raises(ValidationError, match="heavy"):
         Config.model_validate_json('{"augmentation": "heavy"}')
 
