@@ -30,6 +30,7 @@ def test_every_deployment_of_the_file_names_a_flow() -> None:
     assert [load_flow_from_entrypoint(one["entrypoint"]).name for one in deployments] == [
         "segment-volume",
         "instances-from-maps",
+        "train-network",
     ]
 
 
