@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from flows.commands import data, run, train, view
+from flows.commands import data, model, run, train, view
 from pipeline import __version__
 from pipeline.errors import RunCancelled, TeramitoError
 
@@ -22,6 +22,7 @@ app = typer.Typer(
 for commands in (run.COMMANDS, data.COMMANDS, train.COMMANDS, view.COMMANDS):
     for name, command in commands.items():
         app.command(name)(command)
+app.add_typer(model.APP, name="model")
 
 
 @app.callback(invoke_without_command=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from typing import Any
 
 import pytest
 import typer
@@ -10,25 +11,47 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 
-GROUP = typer.main.get_command(app)
-NAMES = sorted(GROUP.commands)  # type: ignore[attr-defined]
-EXPECTED = {"demo", "plan", "run", "status", "verify", "view", "phantom", "evaluate", "convert", "train"}
+EXPECTED = {
+    "demo",
+    "plan",
+    "run",
+    "status",
+    "verify",
+    "view",
+    "phantom",
+    "evaluate",
+    "convert",
+    "train",
+    "model import",
+}
+
+
+def commands_of(group: Any, before: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Every command by its words, also those of groups in the group."""
+    found = {}
+    for name, command in group.commands.items():
+        words = (*before, name)
+        found |= commands_of(command, words) if hasattr(command, "commands") else {" ".join(words): command}
+    return found
+
+
+COMMANDS = commands_of(typer.main.get_command(app))
 
 
 def test_the_commands_that_were_promised_are_there() -> None:
-    assert set(NAMES) >= EXPECTED
+    assert set(COMMANDS) >= EXPECTED
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_help_of_a_command_has_an_example_that_parses(name: str) -> None:
-    command = GROUP.commands[name]  # type: ignore[attr-defined]
-    shown = CliRunner().invoke(app, [name, "--help"])
+    words, command = name.split(), COMMANDS[name]
+    shown = CliRunner().invoke(app, [*words, "--help"])
     assert shown.exit_code == 0
     assert "Example:" in shown.output
     example = next(line for line in command.help.splitlines() if "Example:" in line).split("Example:")[1]
-    program, called, *given = shlex.split(example)
-    assert (program, called) == ("teramito", name)
-    command.make_context(name, given, resilient_parsing=False)
+    program, *given = shlex.split(example)
+    assert (program, given[: len(words)]) == ("teramito", words)
+    command.make_context(words[-1], given[len(words) :], resilient_parsing=False)
 
 
 def test_the_version_is_printed() -> None:
