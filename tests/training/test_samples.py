@@ -236,10 +236,20 @@ def test_a_configuration_survives_a_json_round_trip() -> None:
     assert TrainConfig.model_validate_json(c.model_dump_json()) == c
 
 
-def test_the_shipped_configuration_is_valid() -> None:
-    folder = Path(augment.__file__).parents[1] / "configs"
-    for path in folder.glob("*.json"):
-        assert path.stem.startswith(read_config(path).name)
+CONFIGS = sorted((Path(augment.__file__).parents[1] / "configs").iterdir())
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_a_shipped_configuration_is_valid(path: Path) -> None:
+    assert read_config(path).steps >= 100
+
+
+def test_the_published_configuration_is_the_published_training() -> None:
+    c = read_config(next(path for path in CONFIGS if path.stem == "published"))
+    assert c.optimiser == Optimiser.published()
+    assert c.augmentation == Augmentation.published()
+    assert [(one.steps, one.crop) for one in c.stages] == [(20_000, (32, 256, 256)), (10_000, (36, 320, 320))]
+    assert (c.precision, c.loss.fraction_clip, c.options["norm"]) == ("float32", (0.05, 0.99), "none")
 
 
 def test_the_mean_of_a_block_is_rounded_to_the_nearest_grey_level() -> None:
