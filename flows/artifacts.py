@@ -142,5 +142,7 @@ class ArtifactWatcher(Watcher):
 
 
 def _weight(step: str, stage: Stage) -> float:
-    voxels = prod(stage.grid.extent)
-    return COST.get(step, 0.1) * (voxels / prod(stage.op.scale) if isinstance(stage, PredictStage) else voxels)
+    voxels: float = prod(stage.grid.extent)
+    if isinstance(stage, PredictStage):
+        voxels *= stage.passes / prod(stage.op.scale)
+    return COST.get(step, 0.1) * voxels
