@@ -22,6 +22,7 @@ from pipeline.model.normalisation import Normalisation
 from pipeline.model.options import CODE_WIDTHS, PUBLISHED_WIDTHS
 from pipeline.model.registry import build, load_weights, refuse_mismatches
 from pipeline.model.spec import ModelSpec, Thresholds
+from pipeline.model.tensors import to_bytes
 
 PATCH = (32, 256, 256)
 OVERLAP = (16, 128, 128)
@@ -56,15 +57,13 @@ def import_checkpoint(
     Raises:
         BadInput: no such file, a pickle that holds more than tensors, another architecture, or a model of that name.
     """
-    from safetensors.torch import save
-
     network = network_of(read_checkpoint(source), str(source), architecture)
     path = directory / f"{name}.json"
     weights = path.with_suffix(".safetensors")
     for file in (path, weights):
         if file.exists():
             raise BadInput(str(file), "an import overwrites no model", "there is one", "Take another --name.")
-    content = save({key: value.contiguous() for key, value in network.state_dict().items()})
+    content = to_bytes(network.state_dict())
     spec = _specification(network, source, name, voxel_size_nm, weights.name, hashlib.sha256(content).hexdigest())
     directory.mkdir(parents=True, exist_ok=True)
     weights.write_bytes(content)

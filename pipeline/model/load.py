@@ -17,6 +17,7 @@ from pipeline.model.foreign import foreign_network
 from pipeline.model.options import FILE_KINDS
 from pipeline.model.registry import build, load_weights
 from pipeline.model.spec import ModelSpec, checked_bytes, divides, load_spec, spec_path
+from pipeline.model.tensors import from_bytes
 
 _loaded: dict[tuple[Path, str], LoadedModel] = {}
 _one_at_a_time = threading.Lock()
@@ -96,13 +97,10 @@ def checked_tensors(path: Path, spec: ModelSpec) -> dict[str, Tensor]:
     Raises:
         BadInput: weights missing, of another sha256 than the specification's, or not safetensors.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load as tensors_from_bytes
-
     content = checked_bytes(path, spec)
     try:
-        return tensors_from_bytes(content)
-    except SafetensorError as error:
+        return from_bytes(content)
+    except ValueError as error:
         raise BadInput(
             str(path),
             "weights are a safetensors file",
