@@ -159,6 +159,15 @@ def test_a_specification_survives_a_json_round_trip(tmp_path: Path) -> None:
     assert ModelSpec.model_validate_json(spec.model_dump_json()) == spec
 
 
+def test_a_specification_of_the_first_version_means_the_same(tmp_path: Path) -> None:
+    now = load_spec(write_model(tmp_path))
+    path = tmp_path / "tiny.json"
+    fields = json.loads(path.read_text())
+    options = fields.pop("options")
+    path.write_text(json.dumps({**fields, **options, "padding": "replicate"}))
+    assert load_spec(path) == now
+
+
 def test_reading_a_specification_does_not_import_torch() -> None:
     code = "import sys, pipeline.model.spec, pipeline.model.normalisation; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -48,12 +48,26 @@ def test_the_offset_is_a_grey_level_that_occurs(grey: list[int]) -> None:
     assert Normalisation().statistics(histogram(np.array(grey, np.uint8))).offset in grey
 
 
-@pytest.mark.parametrize("wrong", [{"low": 60.0, "high": 40.0}, {"clip": (1.0, 0.0)}, {"kind": "zscore"}, {"mean": 1}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"low": 60.0, "high": 40.0}, {"clip": (1.0, 0.0)}, {"kind": "zscore"}, {"mean": 1}, {"levels": (9.0, 9.0)}],
+)
 def test_a_rule_that_makes_no_sense_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         Normalisation(**wrong)  # type: ignore[arg-type]
 
 
-def test_the_rule_survives_a_json_round_trip() -> None:
-    rule = Normalisation(low=2.0, high=97.5, clip=(-1.0, 2.0))
+@pytest.mark.parametrize("raw", [[3, 4, 5], [0, 255], [200, 201]])
+def test_fixed_levels_do_not_depend_on_the_volume(raw: list[int]) -> None:
+    rule = Normalisation(kind="fixed")
+    statistics = rule.statistics(histogram(np.array(raw, np.uint8)))
+    assert statistics == (0.0, 255.0)
+    grey = np.arange(256, dtype=np.uint8)
+    np.testing.assert_array_equal(rule.apply(grey, statistics), grey / np.float32(255))
+
+
+@pytest.mark.parametrize(
+    "rule", [Normalisation(low=2.0, high=97.5, clip=(-1.0, 2.0)), Normalisation(kind="fixed", levels=(10.0, 99.5))]
+)
+def test_the_rule_survives_a_json_round_trip(rule: Normalisation) -> None:
     assert Normalisation.model_validate_json(rule.model_dump_json()) == rule
