@@ -164,3 +164,21 @@ def test_a_constant_image_stays_constant_only_where_the_border_is_repeated_every
 
 def sample(*shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("architecture", ["resunet-r", "resunet-h", "resunet-h-code"])
+@pytest.mark.parametrize("unit", ["acb", "se", "eca"])
+def test_every_network_learns_in_bfloat16_arithmetic(architecture: str, unit: str) -> None:
+    torch.manual_seed(0)
+    network = build(architecture, {"widths": NARROW, "unit": unit, "norm": "batch"})
+    network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    x = sample(2, 1, 3, 32, 32).to(memory_format=torch.channels_last_3d)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = network.logits(x)
+    logits.float().square().mean().backward()
+    assert all(bool(p.grad.isfinite().all()) for p in network.parameters())
+    expected = build(architecture, {"widths": NARROW, "unit": unit, "norm": "batch"})
+    expected.load_state_dict(network.state_dict())
+    assert torch.allclose(
+        logits.float(), expected.train().logits(x), atol=0.15 * float(logits.detach().float().std() + 1)
+    )
