@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from pipeline.errors import BadInput
 from pipeline.model.normalisation import Normalisation
+from pipeline.model.options import OPTIONS
 from pipeline.training.augment import Augmentation
 from pipeline.training.loss import Loss
 from pipeline.training.sources import STRICT, PhantomSource, Source, Triple, VolumeSource
@@ -91,7 +92,7 @@ class TrainConfig(BaseModel):
         volumes, validation: labelled tissue; the second is never trained on. It selects the best weights on the way
             and tunes the thresholds at the end.
         voxel_size_nm: (z, y, x) that the model is meant for, written into its specification.
-        architecture, options: the network, see `pipeline.model.registry`.
+        architecture, options: the network, see `pipeline.model.registry`; without options ours get BatchNorm.
         initial: name or specification (.json) of a model of the same architecture whose weights training starts from;
             random where it is missing.
         stages, optimiser, loss, augmentation, normalisation: how it learns.
@@ -123,7 +124,7 @@ class TrainConfig(BaseModel):
     validation: tuple[Source, ...] = ()
     voxel_size_nm: tuple[float, float, float]
     architecture: str = "resunet-h"
-    options: dict[str, Any] = Field(default_factory=lambda: {"norm": "batch"})
+    options: dict[str, Any] = Field(default_factory=lambda fields: _default_options(fields["architecture"]))
     initial: str | None = None
     stages: tuple[TrainStage, ...] = Field(min_length=1)
     optimiser: Optimiser = Optimiser()
@@ -192,6 +193,11 @@ class TrainConfig(BaseModel):
     def norm_frozen(self, step: int) -> bool:
         """Whether a step leaves the normalisation statistics as they are."""
         return step >= self.steps - self.freeze_norm_steps
+
+
+def _default_options(architecture: str) -> dict[str, Any]:
+    """Training from nothing needs a normalisation layer; a network of the user's own knows what it needs."""
+    return {"norm": "batch"} if architecture in OPTIONS else {}
 
 
 def read_config(path: Path) -> TrainConfig:

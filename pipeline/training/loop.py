@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import TeramitoError
-from pipeline.model.registry import build, load_weights
+from pipeline.model.registry import build
 from pipeline.training import checkpoint
 from pipeline.training.config import TrainConfig
 from pipeline.training.loader import Batch, Loader, default_threads
@@ -44,7 +44,7 @@ class TrainingRun:
         samples: the crops, in as many shards as the group computes together.
         output: directory of the checkpoints.
         group: the processes that train together.
-        initial: weights to start from, by the names of the network's state.
+        initial: weights to start from, see `train.initial_weights`.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class TrainingRun:
         self.device = self.group.device
         self.network = self._made()
         if initial is not None:
-            load_weights(self.network, initial, f"initial {config.initial}")
+            self.network.load_state_dict(initial)
         self.average = copy.deepcopy(self.network).eval()
         self.shards = self.group.shards(samples.shards)
         # On a CPU every shard has a thread and a copy; a GPU takes them one after the other.

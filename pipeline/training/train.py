@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import RunCancelled, TeramitoError
+from pipeline.model.registry import build, load_weights
 from pipeline.model.spec import Thresholds, load_spec, spec_path
 from pipeline.training.config import TrainConfig, read_config
 from pipeline.training.curves import draw
@@ -56,13 +57,13 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Path:
         TrainingDiverged: the loss is no longer finite; the last checkpoint is kept.
     """
     output = Path(os.path.expandvars(config.output))
-    output.mkdir(parents=True, exist_ok=True)
-    shards = shard_count(config)
+    shards, initial = shard_count(config), initial_weights(config)
     volumes = [load_volume(source, config) for source in config.volumes]
     validation = [load_volume(source, config) for source in config.validation]
     samples = Samples(volumes, config, shards)
+    output.mkdir(parents=True, exist_ok=True)
     with stoppable() as stop, processes(config, output) as group:
-        run = TrainingRun(config, samples, output, group, initial_weights(config))
+        run = TrainingRun(config, samples, output, group, initial)
         told = TrainingLog(output, progress)
         try:
             finish(run, stop, Validation(run, validation, told), told)
@@ -99,11 +100,12 @@ def finish(run: TrainingRun, stop: threading.Event, validation: Validation | Non
             stopped = entry.pop("stop")
             if told is not None:
                 told.add(entry)
-            if validation is not None and (run.step % run.config.validate_every == 0 or run.step in ends):
-                validation()
+            if run.step % run.config.validate_every == 0 or run.step in ends:
+                if validation is not None:
+                    validation()
+                run.group.released()
             following = ends.get(run.step)
             if following is not None and following.start == "best":
-                run.group.released()  # the best is written
                 run.start_from_best()
             if run.group.rank == 0 and (stopped or run.step % run.config.checkpoint_every == 0 or run.step in ends):
                 run.save()
@@ -178,15 +180,18 @@ def initial_weights(config: TrainConfig) -> dict[str, Tensor] | None:
     """The weights of the model to start from, or None.
 
     Raises:
-        BadInput: no such model, or one of another architecture.
+        BadInput: no such network, no such model, or one of another architecture.
     """
+    network = build(config.architecture, config.options)  # refused here if at all, before any volume is read
     if config.initial is None:
         return None
     from pipeline.model.load import checked_tensors  # needs safetensors
 
     path = spec_path(os.path.expandvars(config.initial))
     spec = load_spec(path)
-    return checked_tensors(path.parent / spec.weights, spec)
+    weights = checked_tensors(path.parent / spec.weights, spec)
+    load_weights(network, weights, f"initial {config.initial}")
+    return weights
 
 
 @contextmanager

@@ -131,6 +131,21 @@ def test_two_processes_end_when_the_first_is_killed(volume: str, tmp_path: Path)
     assert psutil.wait_procs(others, timeout=20)[1] == []
 
 
+def test_a_process_that_dies_ends_the_training_and_is_named(volume: str, tmp_path: Path) -> None:
+    import psutil
+
+    c = config(volume, tmp_path / "run", stages=(stage(100_000),), device="cpu", processes=2)
+    (tmp_path / "config.json").write_text(c.model_dump_json())
+    command = [sys.executable, "-m", "pipeline.training.train", str(tmp_path / "config.json")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    wait_for_steps(c, 2)
+    psutil.Process(process.pid).children()[0].kill()
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 1
+    assert "training process 1 of 2 failed, see" in said.splitlines()[-1]
+    assert begun(c.model_copy(update={"processes": 1})).step > 0
+
+
 def test_a_run_killed_without_warning_ends_with_the_bits_of_one_left_alone(volume: str, tmp_path: Path) -> None:
     changes: dict[str, Any] = {
         "stages": (stage(8), stage(8, crop=(3, 48, 48), start="best")),
@@ -352,7 +367,7 @@ def test_crops_are_made_ahead_of_the_step_that_takes_them(volume: str, tmp_path:
 def test_training_needs_torch_numpy_and_pydantic_alone(tmp_path: Path) -> None:
     """As on a bare GPU machine: everything else the project uses cannot be imported there."""
     volume = write_discs(tmp_path / "discs.npz")
-    c = config(volume, tmp_path / "run", validation=(VolumeSource(raw=volume),), stages=(stage(3),))
+    c = config(volume, tmp_path / "run", validation=(VolumeSource(raw=volume),))
     (tmp_path / "config.json").write_text(c.model_dump_json())
     script = tmp_path / "bare.py"
     script.write_text(
