@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
 from flows.interrupts import interruptible
@@ -11,14 +9,9 @@ from flows.training_report import training_report
 from pipeline.lock import run_lock
 from pipeline.training.config import TrainConfig
 from pipeline.training.log import Progress
-from pipeline.training.train import train
+from pipeline.training.train import output_of, train
 
 CANCELLED = "cancelled; the last checkpoint is kept, the same command goes on from it"
-
-
-def output_of(config: TrainConfig) -> Path:
-    """The directory of a training."""
-    return Path(os.path.expandvars(config.output)).expanduser().absolute()
 
 
 def train_bare(config: TrainConfig, progress: Progress | None) -> dict[str, Any]:

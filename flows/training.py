@@ -17,7 +17,7 @@ from prefect.states import Cancelled
 from pydantic import BeforeValidator
 
 from flows.artifacts import EVERY_S, Artifact
-from flows.drive_training import CANCELLED, output_of
+from flows.drive_training import CANCELLED
 from flows.interrupts import interruptible
 from flows.stale import close_stale_runs
 from flows.tasks import as_task, cancellable, run_name
@@ -29,7 +29,7 @@ from pipeline.training.config import TrainConfig
 from pipeline.training.curves import CURVES
 from pipeline.training.history import Entry
 from pipeline.training.log import Progress
-from pipeline.training.train import train
+from pipeline.training.train import output_of, train
 
 PROGRESS_KEY, CURVES_KEY, RESULT_KEY = "training-progress", "training-curves", "training-result"
 # What a person at a terminal sees beside Prefect's pages; none where a Prefect worker runs the flow.

@@ -61,8 +61,8 @@ def train_with_prefect(config: TrainConfig, progress: Progress, say: Callable[[s
         RunConflict: another process trains in the directory.
         TeramitoError: whatever stopped the flow.
     """
-    from flows.drive_training import output_of
     from pipeline.lock import run_lock
+    from pipeline.training.train import output_of
 
     output = output_of(config)
     with run_lock(output):  # refuse a conflict now, not after the server's start

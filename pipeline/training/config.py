@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from pipeline.errors import BadInput
 from pipeline.model.normalisation import Normalisation
-from pipeline.model.options import OPTIONS
+from pipeline.model.options import OPTIONS, NoOptions, Options
 from pipeline.training.augment import Augmentation
 from pipeline.training.loss import Loss
 from pipeline.training.sources import STRICT, PhantomSource, Source, Triple, VolumeSource
@@ -197,7 +197,7 @@ class TrainConfig(BaseModel):
 
 def _default_options(architecture: str) -> dict[str, Any]:
     """Training from nothing needs a normalisation layer; a network of the user's own knows what it needs."""
-    return {"norm": "batch"} if architecture in OPTIONS else {}
+    return {"norm": "batch"} if issubclass(OPTIONS.get(architecture, NoOptions), Options) else {}
 
 
 def read_config(path: Path) -> TrainConfig:

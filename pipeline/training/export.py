@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import nn
 
-from pipeline.errors import TeramitoError
 from pipeline.model.options import class_in_file
 from pipeline.model.spec import ModelSpec, Thresholds
+from pipeline.model.tensors import to_bytes
 from pipeline.training.config import TrainConfig
 
 
@@ -19,21 +19,10 @@ def export(network: nn.Module, config: TrainConfig, directory: Path, thresholds:
     """Write weights and specification; returns the path of the specification.
 
     The file of a FILE.py:CLASS architecture is copied beside them, pinned by its sha256.
-
-    Raises:
-        TeramitoError: safetensors is not installed here; everything else is done and kept.
     """
-    try:
-        from safetensors.torch import save  # not needed to train, only to end
-    except ModuleNotFoundError:
-        raise TeramitoError(
-            "the training is finished, but its model cannot be written: safetensors is not installed here. "
-            f"{directory} is kept: install it, or run the same command on it where teramito is installed."
-        ) from None
-
     weights = directory / f"{config.name}.safetensors"
     state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
-    weights.write_bytes(save(state))
+    weights.write_bytes(to_bytes(state))
     spec = ModelSpec(
         name=config.name,
         description=config.description,

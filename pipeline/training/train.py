@@ -21,6 +21,8 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import RunCancelled, TeramitoError
+from pipeline.lock import run_lock
+from pipeline.model.load import checked_tensors
 from pipeline.model.registry import build, load_weights
 from pipeline.model.spec import Thresholds, load_spec, spec_path
 from pipeline.training.config import TrainConfig, read_config
@@ -56,7 +58,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Path:
         RunCancelled: Ctrl-C or SIGTERM; a checkpoint was written after the step in hand.
         TrainingDiverged: the loss is no longer finite; the last checkpoint is kept.
     """
-    output = Path(os.path.expandvars(config.output))
+    output = output_of(config)
     shards, initial = shard_count(config), initial_weights(config)
     volumes = [load_volume(source, config) for source in config.volumes]
     validation = [load_volume(source, config) for source in config.validation]
@@ -72,9 +74,14 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Path:
             run.close()
 
 
+def output_of(config: TrainConfig) -> Path:
+    """The directory of a training; who trains there holds its `pipeline.lock.run_lock`."""
+    return Path(os.path.expandvars(config.output)).expanduser().absolute()
+
+
 def take_part(config: TrainConfig) -> None:
     """The other processes of a training: the same steps, but they neither validate nor write."""
-    output = Path(os.path.expandvars(config.output))
+    output = output_of(config)
     samples = Samples([load_volume(source, config) for source in config.volumes], config, shard_count(config))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the first process decides
     with processes(config, output) as group:
@@ -185,8 +192,6 @@ def initial_weights(config: TrainConfig) -> dict[str, Tensor] | None:
     network = build(config.architecture, config.options)  # refused here if at all, before any volume is read
     if config.initial is None:
         return None
-    from pipeline.model.load import checked_tensors  # needs safetensors
-
     path = spec_path(os.path.expandvars(config.initial))
     spec = load_spec(path)
     weights = checked_tensors(path.parent / spec.weights, spec)
@@ -223,7 +228,9 @@ def main(arguments: list[str]) -> int:
     """`python -m pipeline.training.train CONFIG.json`."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     try:
-        log.info("wrote %s", train(read_config(Path(arguments[0]))))
+        config = read_config(Path(arguments[0]))
+        with run_lock(output_of(config)):
+            log.info("wrote %s", train(config))
     except TeramitoError as error:
         log.error("%s", error)
         return 130 if isinstance(error, RunCancelled) else 1
