@@ -1,0 +1,84 @@
+"""The benchmarks of training run at a tiny size, on discs that any network learns, and compare what they say."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import ablation, tissue
+from pipeline.errors import BadInput
+from pipeline.training.config import VolumeSource
+from tests.training.tiny_training import write_discs
+
+BUDGET = ablation.Budget(
+    steps=4, crop=(2, 32, 32), batch=2, wide_crop=(2, 48, 48), widths=(2, 3, 4, 4, 4), seeds=(0, 1), shards=1
+)
+VARIANTS = (ablation.VARIANTS[0], ablation.VARIANTS[-1])
+
+
+def discs(folder: Path) -> ablation.Tissue:
+    trained, tuning, reported = (VolumeSource(raw=write_discs(folder / f"{n}.npz", seed=n)) for n in range(3))
+    return ablation.Tissue((trained,), tuning, (reported,))
+
+
+def written(folder: Path, name: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads((folder / f"{name}.json").read_text())["rows"]
+    return rows
+
+
+def test_the_ablation_scores_every_variant_at_one_budget(tmp_path: Path) -> None:
+    rows = ablation.main(discs(tmp_path), tmp_path / "runs", BUDGET, VARIANTS, tmp_path)
+    assert [row["network"] for row in rows] == ["R", "H (paper)"]
+    assert [row["crops"] for row in rows] == ["2x32x32", "2x32x32 then 2x48x48"]
+    assert rows[0]["step_ratio"] == 1 and all(row["step_ratio"] > 0 for row in rows)
+    assert rows[0]["parameters"] < rows[1]["parameters"]
+    assert all(0 <= row[score] <= 1 for row in rows for score in (*ablation.SCORES, "iou_spread"))
+    (first, *_) = written(tmp_path, "ablation")
+    assert first["trained"].endswith("/0.npz") and first["tuned"].endswith("/1") and first["reported"].endswith("/2")
+    assert first["budget"]["seeds"] == [0, 1]
+
+
+def test_an_ablation_goes_on_from_what_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    split, (first, second) = discs(tmp_path), VARIANTS
+    budget = dataclasses.replace(BUDGET, seeds=(0,))
+    ablation.main(split, tmp_path / "runs", budget, (first,), tmp_path)
+    names: list[str] = []
+    trained = ablation.trained
+    monkeypatch.setattr(
+        ablation, "trained", lambda config, volumes: (names.append(config.name), trained(config, volumes))[1]
+    )
+    rows = ablation.main(split, tmp_path / "runs", budget, (first, second), tmp_path)
+    assert names == ["resunet-h-acb-multi-scale-seed0"]
+    assert [row["iou_spread"] for row in rows] == [None, None]
+
+
+@pytest.mark.parametrize("steps", [8, 100, 1000])
+def test_two_stages_draw_as_many_voxels_as_one(steps: int) -> None:
+    budget = dataclasses.replace(ablation.Budget(), steps=steps)
+    (one,), (small, wide) = ablation.stages(budget, False), ablation.stages(budget, True)
+    volume = {stage: stage.crop[0] * stage.crop[1] * stage.crop[2] for stage in (one, small, wide)}
+    drawn = small.steps * volume[small] + wide.steps * volume[wide]
+    assert abs(drawn - one.steps * volume[one]) <= volume[one] / 2
+    assert small.steps / wide.steps == pytest.approx(2, rel=0.5 if steps == 8 else 0.05)
+
+
+def test_the_real_volumes_of_the_ablation_do_not_overlap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERAMITO_DATA", "/data")
+    split = ablation.real_tissue()
+    used: dict[str, set[int]] = {}
+    for source in (*split.trained, split.tuning, *split.reported):
+        assert isinstance(source, VolumeSource) and source.z_range is not None
+        slices, before = set(range(*source.z_range)), used.setdefault(source.raw.partition("[")[0], set())
+        assert not slices & before
+        before |= slices
+    assert len(used) == 3
+
+
+def test_without_data_the_folder_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TERAMITO_DATA", raising=False)
+    with pytest.raises(BadInput, match=r"TERAMITO_DATA.*folder of the real EM volumes"):
+        tissue.require_data()
