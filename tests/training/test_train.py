@@ -332,6 +332,22 @@ def test_mixed_precision_trains_in_float32_weights(volume: str, tmp_path: Path, 
     assert any(not torch.equal(a, b) for a, b in zip(before, run.network.parameters(), strict=True))
 
 
+def test_a_compiled_network_takes_the_same_steps(volume: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The eager backend traces and runs the very graph that inductor would compile, without minutes of compiling.
+    asked: list[object] = []
+    compiled = torch.compile
+
+    def traced(function: Any) -> Any:
+        asked.append(function)
+        return compiled(function, backend="eager")
+
+    monkeypatch.setattr(torch, "compile", traced)
+    runs = [begun(config(volume, tmp_path / str(on), compile=on)) for on in (True, False)]
+    one, two = ([run.advance()["loss"] for _ in range(2)] for run in runs)
+    assert len(asked) == 2  # a replica for each shard
+    assert one == pytest.approx(two, rel=1e-5)
+
+
 def test_the_learning_rate_rises_stays_and_falls_to_nothing() -> None:
     settings = Optimiser(warmup_steps=2, decay_steps=4, learning_rate=1.0)
     assert [settings.rate(step, 10) for step in (0, 1, 2, 6)] == [0.5, 1.0, 1.0, 1.0]
