@@ -161,7 +161,7 @@ def step_ratios(configs: Sequence[TrainConfig], volumes: Sequence[LabelledVolume
     The configurations take turns, so that other work on the machine hits all of them; median over the rounds.
     """
     with tempfile.TemporaryDirectory() as folder:
-        runs = [_begun(config, volumes, Path(folder)) for config in configs]
+        runs = [_begun(_first_steps(config), volumes, Path(folder)) for config in configs]
         rounds = [[_seconds(run) for run in runs] for _ in range(_ROUNDS + 1)][1:]
         for run in runs:
             run.close()
@@ -250,6 +250,10 @@ def _mean(found: Sequence[Row]) -> Row:
 
 def _begun(config: TrainConfig, volumes: Sequence[LabelledVolume], folder: Path) -> TrainingRun:
     return TrainingRun(config, Samples(volumes, config, shard_count(config)), folder, Group(device_of(config)))
+
+
+def _first_steps(config: TrainConfig) -> TrainConfig:
+    return config.model_copy(update={"stages": (config.stages[0].model_copy(update={"steps": _ROUNDS + 1}),)})
 
 
 def _seconds(run: TrainingRun) -> float:

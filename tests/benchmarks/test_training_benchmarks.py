@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks import ablation, tissue
+from benchmarks import ablation, tissue, training_speed
 from pipeline.errors import BadInput
-from pipeline.training.config import VolumeSource
+from pipeline.training.config import PhantomSource, VolumeSource
 from tests.training.tiny_training import write_discs
 
 BUDGET = ablation.Budget(
@@ -82,3 +82,32 @@ def test_without_data_the_folder_is_asked_for(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.delenv("TERAMITO_DATA", raising=False)
     with pytest.raises(BadInput, match=r"TERAMITO_DATA.*folder of the real EM volumes"):
         tissue.require_data()
+
+
+CASE = training_speed.Case((2, 3, 4, 4, 4), precision="float32", crop=(2, 32, 32), batch=2, steps=2)
+
+
+def test_training_speed_is_compared_with_the_bare_loop(tmp_path: Path) -> None:
+    one = dataclasses.replace(CASE, augmentation="none", shards=1)
+    rows = training_speed.main((CASE, one), PhantomSource(phantom_seed=7, shape=(8, 64, 64)), False, tmp_path)
+    assert rows == written(tmp_path, "training_speed")
+    for row in rows:
+        assert row["ratio_to_bare"] == pytest.approx(row["voxels_a_s"] / row["bare_voxels_a_s"], rel=0.1)
+        assert row["voxels_a_s"] == pytest.approx(2 * 2 * 32 * 32 / row["step_s"], rel=0.1)
+        assert 0 <= row["waited"] < 1 and row["crop_ms"] > 0 and row["peak_gib"] > 0
+    assert [row["augmentation"] for row in rows] == ["default", "none"]
+
+
+def test_a_case_in_a_process_of_its_own_has_its_own_peak(tmp_path: Path) -> None:
+    volume = VolumeSource(raw=write_discs(tmp_path / "discs.npz"))
+    held = b"\1" * 2**29
+    assert training_speed.apart(CASE, volume)["peak_gib"] < len(held) / 2**30 + 0.2
+
+
+@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+def test_the_cases_differ_from_the_first_and_from_each_other(kind: str) -> None:
+    cases = training_speed.cases(kind)
+    assert len(set(cases)) == len(cases) >= 6
+    assert all(case.crop == cases[0].crop for case in cases)
+    assert {case.precision for case in cases} == {"float32", "bfloat16"}
+    assert {case.augmentation for case in cases} == {"default", "published", "none"}
