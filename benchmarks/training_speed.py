@@ -2,10 +2,10 @@
 
 ``python -m benchmarks.training_speed`` trains on a phantom, each case in a process of its own. The yardstick, in the
 same process on the same cores, is the bare loop: that network, forward, backward and Adam on one random batch in
-memory, nothing drawn, augmented, averaged or logged. On a CPU the trainer gives each shard a thread, and the bare loop has as
-many threads for its arithmetic. Steps of the trainer, of the bare loop, and of the trainer again, so that other work on
-the machine hits both; medians. Batches made before the clock starts are used up first, so the waiting is that of a long
-training. ``crop_ms`` is one augmented crop by one thread.
+memory, nothing drawn, augmented, averaged or logged. On a CPU the trainer gives each shard a thread, and the bare loop
+has as many threads for its arithmetic. Steps of the trainer, of the bare loop, and of the trainer again, so that other
+work on the machine hits both; medians. Batches made before the clock starts are used up first, so the waiting is that
+of a long training. ``crop_ms`` is one augmented crop by one thread.
 """
 
 from __future__ import annotations

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks import ablation, tissue, training_speed
+from benchmarks import ablation, fine_tune, tissue, training_speed
 from pipeline.errors import BadInput
-from pipeline.training.config import PhantomSource, VolumeSource
+from pipeline.training.config import PhantomSource, VolumeSource, read_config
+from pipeline.training.export import export
+from tests.training import tiny_training
 from tests.training.tiny_training import write_discs
 
 BUDGET = ablation.Budget(
@@ -111,3 +113,40 @@ def test_the_cases_differ_from_the_first_and_from_each_other(kind: str) -> None:
     assert all(case.crop == cases[0].crop for case in cases)
     assert {case.precision for case in cases} == {"float32", "bfloat16"}
     assert {case.augmentation for case in cases} == {"default", "published", "none"}
+
+
+def test_fine_tuning_is_scored_before_and_after(tmp_path: Path) -> None:
+    trained, kept_out, reported = (VolumeSource(raw=write_discs(tmp_path / f"{n}.npz", seed=n)) for n in range(3))
+    start = tiny_training.config(trained.raw, tmp_path / "start")
+    poor = export(tiny_training.begun(start).average, start, tmp_path)
+    config = tiny_training.config(
+        trained.raw, tmp_path / "run", initial=str(poor), validation=(kept_out,), select="last", validate_every=40
+    )
+    rows = fine_tune.main(fine_tune.shortened(config, 40), reported, tmp_path)
+    own, before, after = written(tmp_path, "fine_tune")
+    assert [row["weights"] for row in rows] == [str(poor), str(poor), "fine-tuned"]
+    assert own["thresholds"] == "its own" and before["thresholds"] == after["thresholds"]
+    assert after["iou"] > max(own["iou"], before["iou"])
+    assert after["steps"] == 40 and after["training_s"] >= 0
+
+
+def test_the_minutes_of_a_fine_tune_become_steps(tmp_path: Path) -> None:
+    config = tiny_training.config(write_discs(tmp_path / "discs.npz"), tmp_path / "run")
+    few, many = (fine_tune.steps_in(minutes, config) for minutes in (1e-6, 1000.0))
+    assert few == 1 and many > 10_000
+
+
+def test_a_shortened_fine_tune_keeps_its_schedule() -> None:
+    config = read_config(fine_tune.CONFIG)
+    half = fine_tune.shortened(config, config.steps // 2)
+    assert half.steps == config.steps // 2
+    assert half.optimiser.decay_steps == pytest.approx(config.optimiser.decay_steps / 2, abs=1)
+    assert half.rate(half.steps - 1) == pytest.approx(config.rate(config.steps - 1), rel=5, abs=1e-4)
+
+
+def test_the_shipped_fine_tune_keeps_the_reported_slices_out() -> None:
+    config = read_config(fine_tune.CONFIG)
+    used = (*config.volumes, *config.validation, fine_tune.REPORTED)
+    assert all(isinstance(source, VolumeSource) for source in used)
+    slices = [set(range(*source.z_range)) for source in used if isinstance(source, VolumeSource) and source.z_range]
+    assert len(slices) == 3 and sum(map(len, slices)) == len(set().union(*slices)) == 20

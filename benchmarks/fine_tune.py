@@ -1,0 +1,122 @@
+"""What do ten minutes on a CPU make of the shipped model? Fine-tuned on a few fly slices, scored on others.
+
+``python -m benchmarks.fine_tune`` takes ``pipeline/training/configs/fine-tune-fly.yaml``: drosophila_vnc stack1 z 0-11
+to train on, z 12-14 to tune thresholds on, and reports z 15-19, by the pipeline's own prediction and instances at the
+voxel size trained at. Before, the model is scored with the thresholds it is shipped with and, since those were tuned
+on other tissue, with thresholds tuned on the same z 12-14.
+
+``--minutes`` sets the number of steps from a few that are timed first, so what else the machine does counts;
+``--steps`` sets it as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks import report, tissue
+from pipeline.config import RunConfig
+from pipeline.training.config import Source, TrainConfig, read_config
+from pipeline.training.history import read_history
+from pipeline.training.loop import TrainingRun
+from pipeline.training.processes import Group, device_of, shard_count
+from pipeline.training.samples import Samples
+from pipeline.training.thresholds import tuned
+from pipeline.training.train import train
+from pipeline.training.validation import scores
+from pipeline.training.volumes import load_volume
+
+CONFIG = Path(__file__).parents[1] / "pipeline/training/configs/fine-tune-fly.yaml"
+REPORTED = tissue.fly((15, 20))
+Row = dict[str, Any]
+_TIMED = 5
+_TRAINING_SHARE = 0.9
+"""Of the minutes; the rest is for reading the volumes, the validation and its thresholds."""
+
+
+def main(config: TrainConfig, reported: Source = REPORTED, results: Path = report.RESULTS) -> list[Row]:
+    """Score, fine-tune, score, print the table, write the JSON.
+
+    Args:
+        config: with the model to start from, and validation volumes to tune thresholds on.
+        reported: the volume that is scored.
+        results: where the JSON goes.
+
+    Returns:
+        Three rows: before, with the model's own thresholds and with tuned ones; after.
+    """
+    assert config.initial is not None
+    kept_out = [load_volume(source, config) for source in config.validation]
+    volume = load_volume(reported, config)
+    (before, *maps), own = tissue.predicted_by(config.initial, [volume, *kept_out], config)
+    chosen = tuned(maps, kept_out)
+    model = train(config)
+    (after,), found = tissue.predicted_by(str(model), [volume], config)
+    names = ", ".join(one.name for one in kept_out)
+    said = f"tuned on {names}"
+    rows = [
+        {"weights": config.initial, "thresholds": "its own", **scores(before, volume, own)},
+        {"weights": config.initial, "thresholds": said, **scores(before, volume, chosen)},
+        {"weights": "fine-tuned", "thresholds": said, **scores(after, volume, found)},
+    ]
+    told = {
+        "steps": config.steps,
+        "mvx_trained": round(tissue.voxels(config) / 1e6, 1),
+        **_seconds(Path(config.output)),
+    }
+    print(f"{volume.name}; fine-tuned on {', '.join(map(tissue.named, config.volumes))}: {told}")
+    print(report.table(rows))
+    rows = [{"reported": volume.name, **row} for row in rows]
+    report.write("fine_tune", [*rows[:2], {**rows[2], **told, "config": config.model_dump(mode="json")}], results)
+    return rows
+
+
+def steps_in(minutes: float, config: TrainConfig) -> int:
+    """How many steps the minutes are enough for, from the median of a few."""
+    samples = Samples([load_volume(source, config) for source in config.volumes], config, shard_count(config))
+    with tempfile.TemporaryDirectory() as folder:
+        run = TrainingRun(config, samples, Path(folder), Group(device_of(config)))
+        try:
+            seconds = [run.advance()["seconds"] for _ in range(_TIMED + 1)][1:]
+        finally:
+            run.close()
+    return max(1, int(_TRAINING_SHARE * 60.0 * minutes / median(seconds)))
+
+
+def shortened(config: TrainConfig, steps: int) -> TrainConfig:
+    """The configuration with another number of steps, its schedule in proportion; it has one stage."""
+    (stage,) = config.stages
+    share = steps / stage.steps
+    schedule = {name: int(getattr(config.optimiser, name) * share) for name in ("warmup_steps", "decay_steps")}
+    changes = {
+        "stages": (stage.model_copy(update={"steps": steps}),),
+        "optimiser": config.optimiser.model_copy(update=schedule),
+        "freeze_norm_steps": int(config.freeze_norm_steps * share),
+        "validate_every": max(1, int(config.validate_every * share)),
+    }
+    return config.model_copy(update=changes)
+
+
+def _seconds(output: Path) -> Row:
+    """Of all steps, and of those the share spent waiting for data."""
+    steps = read_history(output).steps
+    took = sum(one["seconds"] for one in steps)
+    return {"training_s": round(took), "waited": round(sum(one["waited"] for one in steps) / took, 3)}
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", type=Path, default=CONFIG)
+    parser.add_argument("--model", default=RunConfig.model_fields["model"].default, help="to start from")
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--steps", type=int, help="instead of minutes")
+    parser.add_argument("--output", type=Path, help="keeps the training; a new directory")
+    given = parser.parse_args()
+    tissue.require_data()
+    with tempfile.TemporaryDirectory() as scratch:
+        told = {"initial": given.model, "output": str(given.output or scratch)}
+        asked = read_config(given.config).model_copy(update=told)
+        main(shortened(asked, given.steps or steps_in(given.minutes, asked)))
