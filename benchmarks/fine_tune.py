@@ -19,6 +19,7 @@ from typing import Any
 
 from benchmarks import report, tissue
 from pipeline.config import RunConfig
+from pipeline.model.spec import load_spec, spec_path
 from pipeline.training.config import Source, TrainConfig, read_config
 from pipeline.training.history import read_history
 from pipeline.training.loop import TrainingRun
@@ -49,6 +50,7 @@ def main(config: TrainConfig, reported: Source = REPORTED, results: Path = repor
         Three rows: before, with the model's own thresholds and with tuned ones; after.
     """
     assert config.initial is not None
+    name = load_spec(spec_path(config.initial)).name
     kept_out = [load_volume(source, config) for source in config.validation]
     volume = load_volume(reported, config)
     (before, *maps), own = tissue.predicted_by(config.initial, [volume, *kept_out], config)
@@ -58,8 +60,8 @@ def main(config: TrainConfig, reported: Source = REPORTED, results: Path = repor
     names = ", ".join(one.name for one in kept_out)
     said = f"tuned on {names}"
     rows = [
-        {"weights": config.initial, "thresholds": "its own", **scores(before, volume, own)},
-        {"weights": config.initial, "thresholds": said, **scores(before, volume, chosen)},
+        {"weights": name, "thresholds": "its own", **scores(before, volume, own)},
+        {"weights": name, "thresholds": said, **scores(before, volume, chosen)},
         {"weights": "fine-tuned", "thresholds": said, **scores(after, volume, found)},
     ]
     told = {
@@ -70,7 +72,8 @@ def main(config: TrainConfig, reported: Source = REPORTED, results: Path = repor
     print(f"{volume.name}; fine-tuned on {', '.join(map(tissue.named, config.volumes))}: {told}")
     print(report.table(rows))
     rows = [{"reported": volume.name, **row} for row in rows]
-    report.write("fine_tune", [*rows[:2], {**rows[2], **told, "config": config.model_dump(mode="json")}], results)
+    kept = config.model_copy(update={"initial": name}).model_dump(mode="json", exclude={"output"})
+    report.write("fine_tune", [*rows[:2], {**rows[2], **told, "config": kept}], results)
     return rows
 
 

@@ -120,11 +120,18 @@ def test_fine_tuning_is_scored_before_and_after(tmp_path: Path) -> None:
     start = tiny_training.config(trained.raw, tmp_path / "start")
     poor = export(tiny_training.begun(start).average, start, tmp_path)
     config = tiny_training.config(
-        trained.raw, tmp_path / "run", initial=str(poor), validation=(kept_out,), select="last", validate_every=40
+        trained.raw,
+        tmp_path / "run",
+        initial=str(poor),
+        validation=(kept_out,),
+        select="last",
+        validate_every=40,
+        ema_decay=0.9,
+        norm_momentum=0.2,
     )
     rows = fine_tune.main(fine_tune.shortened(config, 40), reported, tmp_path)
     own, before, after = written(tmp_path, "fine_tune")
-    assert [row["weights"] for row in rows] == [str(poor), str(poor), "fine-tuned"]
+    assert [row["weights"] for row in rows] == ["tiny", "tiny", "fine-tuned"]
     assert own["thresholds"] == "its own" and before["thresholds"] == after["thresholds"]
     assert after["iou"] > max(own["iou"], before["iou"])
     assert after["steps"] == 40 and after["training_s"] >= 0
