@@ -24,7 +24,7 @@ def lucchi(slices: Slices) -> VolumeSource:
 
 
 def fly(slices: Slices) -> VolumeSource:
-    """Ventral nerve cord of the fly, 50x4.6x4.6 nm, as 50x9.2x9.2 nm."""
+    """Ventral nerve cord of the fly, 50x4.6x4.6 nm, as 50x9.2x9.2 nm. Slices 1, 7 and 18 have no labels, wrongly."""
     return _source("drosophila_vnc/stack1", slices, (1, 2, 2), (50.0, 4.6, 4.6))
 
 
