@@ -13,7 +13,7 @@ from pipeline.model.normalisation import Normalisation
 from pipeline.model.options import OPTIONS, NoOptions, Options
 from pipeline.training.augment import Augmentation
 from pipeline.training.loss import Loss
-from pipeline.training.sources import STRICT, PhantomSource, Source, Triple, VolumeSource
+from pipeline.training.sources import STRICT, PhantomSource, Positive, Source, Triple, VolumeSource, VoxelSize
 
 __all__ = ["Optimiser", "PhantomSource", "Source", "TrainConfig", "TrainStage", "VolumeSource", "read_config"]
 
@@ -122,7 +122,7 @@ class TrainConfig(BaseModel):
     output: str
     volumes: tuple[Source, ...] = Field(min_length=1)
     validation: tuple[Source, ...] = ()
-    voxel_size_nm: tuple[float, float, float]
+    voxel_size_nm: VoxelSize
     architecture: str = "resunet-h"
     options: dict[str, Any] = Field(default_factory=lambda fields: _default_options(fields["architecture"]))
     initial: str | None = None
@@ -147,7 +147,7 @@ class TrainConfig(BaseModel):
     seed: int = Field(default=0, ge=0)
     checkpoint_every: int = Field(default=50, ge=1)
     validate_every: int = Field(default=100, ge=1)
-    patch: Triple = (32, 128, 128)
+    patch: tuple[Positive, Positive, Positive] = (32, 128, 128)
     overlap: Triple = (8, 32, 32)
 
     @model_validator(mode="after")
@@ -163,6 +163,8 @@ class TrainConfig(BaseModel):
             raise ValueError("validation: needed by a stage that starts from the best weights")
         if self.optimiser.decay_steps + self.optimiser.warmup_steps > self.steps or self.freeze_norm_steps > self.steps:
             raise ValueError("stages.steps: warmup_steps + decay_steps, and freeze_norm_steps, are at most their sum")
+        if any(not 0 <= shared < size for shared, size in zip(self.overlap, self.patch, strict=True)):
+            raise ValueError("overlap: at least 0 and less than the patch in each axis")
         if not any(volume.from_step == 0 and volume.weight > 0 for volume in self.volumes):
             raise ValueError("volumes: at least one has from_step 0 and a weight above 0")
         return self

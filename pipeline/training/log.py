@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipeline.training.history import LOG
+from pipeline.training.history import LOG, read_history
 
 Progress = Callable[[dict[str, Any]], None]
 
@@ -21,10 +21,12 @@ class TrainingLog:
     Args:
         output: directory of the training.
         progress: called with every entry as it is written.
+        step: the last one that is kept: a killed training may have logged steps that it now takes again.
     """
 
-    def __init__(self, output: Path, progress: Progress | None = None) -> None:
+    def __init__(self, output: Path, progress: Progress | None = None, step: int = 0) -> None:
         self._path, self._progress = output / LOG, progress
+        self._forget_after(step)
 
     def add(self, entry: dict[str, Any]) -> None:
         """Write one entry; it has a `step`."""
@@ -33,3 +35,14 @@ class TrainingLog:
         log.info("%s", entry)
         if self._progress is not None:
             self._progress(entry)
+
+    def _forget_after(self, step: int) -> None:
+        """No step stands in the log twice, and no new line after one that a full disk cut short."""
+        if not self._path.exists():
+            return
+        kept = [entry for entry in read_history(self._path.parent).entries if entry["step"] <= step]
+        text = "".join(json.dumps(entry) + "\n" for entry in kept)
+        if text != self._path.read_text(errors="replace"):
+            beside = self._path.with_suffix(".partial")
+            beside.write_text(text)
+            beside.replace(self._path)

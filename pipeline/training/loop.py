@@ -44,7 +44,7 @@ class TrainingRun:
         samples: the crops, in as many shards as the group computes together.
         output: directory of the checkpoints.
         group: the processes that train together.
-        initial: weights to start from, see `train.initial_weights`.
+        initial: weights to start from, see `start.initial_weights`.
     """
 
     def __init__(

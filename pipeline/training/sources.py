@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Triple = tuple[int, int, int]
+Positive = Annotated[int, Field(ge=1)]
+Nanometres = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+VoxelSize = tuple[Nanometres, Nanometres, Nanometres]
 STRICT = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
@@ -24,6 +27,7 @@ class VolumeSource(BaseModel):
         downsample: integer factors z, y, x: block mean of the grey levels, most frequent id of the labels.
         voxel_size_nm: of the stored voxels, where the file does not state it.
         mask_connectivity: the labels are a mask; its connected components (6, 18 or 26) are the instances.
+        mask_class: the labels are classes, and this one is what the network shall find; with `mask_connectivity`.
         weight: relative share of the crops drawn from this volume.
         from_step: first step that draws from it.
     """
@@ -33,11 +37,18 @@ class VolumeSource(BaseModel):
     raw: str
     instances: str | None = None
     z_range: tuple[int, int] | None = None
-    downsample: Triple = (1, 1, 1)
-    voxel_size_nm: tuple[float, float, float] | None = None
+    downsample: tuple[Positive, Positive, Positive] = (1, 1, 1)
+    voxel_size_nm: VoxelSize | None = None
     mask_connectivity: Literal[6, 18, 26] | None = None
+    mask_class: int | None = Field(default=None, ge=1)
     weight: float = Field(default=1.0, ge=0.0)
     from_step: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _parted(self) -> VolumeSource:
+        if self.mask_class is not None and self.mask_connectivity is None:
+            raise ValueError("mask_class: give mask_connectivity too (6, 18 or 26), which makes instances of a class")
+        return self
 
 
 class PhantomSource(BaseModel):

@@ -18,13 +18,10 @@ from types import FrameType
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from pipeline.errors import RunCancelled, TeramitoError
 from pipeline.lock import run_lock
-from pipeline.model.load import checked_tensors
-from pipeline.model.registry import build, load_weights
-from pipeline.model.spec import Thresholds, load_spec, spec_path
+from pipeline.model.spec import Thresholds
 from pipeline.training.config import TrainConfig, read_config
 from pipeline.training.curves import draw
 from pipeline.training.examples import Example, write_examples
@@ -33,8 +30,9 @@ from pipeline.training.log import Progress, TrainingLog
 from pipeline.training.loop import TrainingRun
 from pipeline.training.processes import processes, shard_count
 from pipeline.training.samples import Samples
+from pipeline.training.start import checked_network, initial_weights, multiple_of
 from pipeline.training.thresholds import tuned
-from pipeline.training.validation import Maps, can_label, mean_score, predicted, scores, segmented
+from pipeline.training.validation import Maps, can_label, mean_score, predict_op, predicted, scores, segmented
 from pipeline.training.volumes import LabelledVolume, load_volume
 
 log = logging.getLogger(__name__)
@@ -59,14 +57,17 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Path:
         TrainingDiverged: the loss is no longer finite; the last checkpoint is kept.
     """
     output = output_of(config)
-    shards, initial = shard_count(config), initial_weights(config)
+    shards, network = shard_count(config), checked_network(config)
+    initial = initial_weights(config, network)
     volumes = [load_volume(source, config) for source in config.volumes]
     validation = [load_volume(source, config) for source in config.validation]
+    for volume in validation:
+        predict_op(volume, config, multiple_of(network, config.architecture))  # refuses what is too small
     samples = Samples(volumes, config, shards)
     output.mkdir(parents=True, exist_ok=True)
     with stoppable() as stop, processes(config, output) as group:
         run = TrainingRun(config, samples, output, group, initial)
-        told = TrainingLog(output, progress)
+        told = TrainingLog(output, progress, run.step)
         try:
             finish(run, stop, Validation(run, validation, told), told)
             return _result(run, validation)
@@ -83,9 +84,9 @@ def take_part(config: TrainConfig) -> None:
     """The other processes of a training: the same steps, but they neither validate nor write."""
     output = output_of(config)
     samples = Samples([load_volume(source, config) for source in config.volumes], config, shard_count(config))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the first process decides
+    initial = initial_weights(config, checked_network(config))
     with processes(config, output) as group:
-        run = TrainingRun(config, samples, output, group, initial_weights(config))
+        run = TrainingRun(config, samples, output, group, initial)
         try:
             finish(run, threading.Event(), None, None)
         except RunCancelled:
@@ -181,22 +182,6 @@ def _result(run: TrainingRun, validation: Sequence[LabelledVolume]) -> Path:
     run.recalibrate()
     chosen: Thresholds | None = tuned(_maps(run, validation), validation) if validation else None
     return export(run.average, run.config, run.output, chosen)
-
-
-def initial_weights(config: TrainConfig) -> dict[str, Tensor] | None:
-    """The weights of the model to start from, or None.
-
-    Raises:
-        BadInput: no such network, no such model, or one of another architecture.
-    """
-    network = build(config.architecture, config.options)  # refused here if at all, before any volume is read
-    if config.initial is None:
-        return None
-    path = spec_path(os.path.expandvars(config.initial))
-    spec = load_spec(path)
-    weights = checked_tensors(path.parent / spec.weights, spec)
-    load_weights(network, weights, f"initial {config.initial}")
-    return weights
 
 
 @contextmanager

@@ -22,6 +22,8 @@ from pipeline.ops.grow import grow
 from pipeline.ops.label import label, seeds
 from pipeline.ops.predict import PredictOp
 from pipeline.training.config import TrainConfig
+from pipeline.training.sources import Triple
+from pipeline.training.start import multiple_of
 from pipeline.training.volumes import LabelledVolume
 
 Map = NDArray[np.uint8]
@@ -54,7 +56,7 @@ def predicted(network: nn.Module, volume: LabelledVolume, config: TrainConfig, d
     Raises:
         BadInput: the volume is smaller than a patch can be.
     """
-    op = _op(volume, config)
+    op = predict_op(volume, config, multiple_of(network, config.architecture))
     box = Box.of_shape(op.extent)
     semantic, boundary, _ = op(volume.raw, box, box, partial(_looked_up, volume.table), _Trained(network, device))
     return Maps(semantic, boundary)
@@ -65,19 +67,19 @@ def _looked_up(table: NDArray[np.float32], grey: Map) -> NDArray[np.float32]:
     return values
 
 
-def _op(volume: LabelledVolume, config: TrainConfig) -> PredictOp:
+def predict_op(volume: LabelledVolume, config: TrainConfig, multiple: Triple) -> PredictOp:
+    """The prediction of a validation volume: patches of the configuration, smaller where the volume is.
+
+    Raises:
+        BadInput: the volume is smaller than the least patch of the network, `multiple` (z, y, x).
+    """
     extent = vec3(volume.raw.shape)
-    patch = vec3(
-        (
-            min(config.patch[0], extent[0]),
-            *(min(p, e // 16 * 16) for p, e in zip(config.patch[1:], extent[1:], strict=True)),
-        )
-    )
+    patch = vec3(min(p, e // m * m) for p, e, m in zip(config.patch, extent, multiple, strict=True))
     if min(patch) == 0:
         raise BadInput(
             f"validation volume {volume.name} of {extent}",
-            "it is at least 16 voxels in y and x",
-            "the network halves it four times",
+            f"it is at least {multiple}, z y x",
+            "the network takes patches of multiples of that",
             "Give a larger volume.",
         )
     overlap = vec3(min(o, p // 2) if p < e else 0 for o, p, e in zip(config.overlap, patch, extent, strict=True))

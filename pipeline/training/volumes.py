@@ -46,13 +46,13 @@ def load_volume(source: Source, config: TrainConfig) -> LabelledVolume:
 
     Raises:
         BadInput: raw and labels of different shape, no labels or no background, a mask instead of instances, or
-            nothing readable there.
+            nothing readable there; ids that are negative or no integers.
     """
     if isinstance(source, PhantomSource):
         return _phantom(source, config)
     raw, instances, voxel_size_nm, grey_levels = _arrays(source)
     _require_same_shape(source, raw, instances)
-    start, stop = source.z_range or (0, raw.shape[0])
+    start, stop = _slices(source, len(raw))
     raw, instances = raw[start:stop], _instances(source, instances[start:stop])
     if grey_levels is None:
         grey_levels = histogram(raw)  # before the reduction, as inference takes it
@@ -164,12 +164,39 @@ def _require_same_shape(source: VolumeSource, raw: NDArray[Any], instances: NDAr
         )
 
 
+def _slices(source: VolumeSource, depth: int) -> tuple[int, int]:
+    start, stop = source.z_range or (0, depth)
+    if 0 <= start < stop <= depth:
+        return start, stop
+    first = min(max(start, 0), depth - 1)
+    raise BadInput(
+        f"{source.raw}: z_range [{start}, {stop}]",
+        "slices start <= z < stop that the volume has",
+        f"it has {depth}",
+        f"The nearest legal z_range is [{first}, {min(max(stop, first + 1), depth)}].",
+    )
+
+
+def _require_ids(source: VolumeSource, labels: NDArray[Any]) -> None:
+    found = f"dtype {labels.dtype}" if labels.dtype.kind not in "biu" else f"the id {labels.min()}"
+    if labels.dtype.kind in "bu" or (labels.dtype.kind == "i" and labels.min() >= 0):
+        return
+    raise BadInput(
+        f"{source.instances or source.raw}: labels with {found}",
+        "instance ids are integers of 0 and above",
+        "0 is the background and every other id an object; a class that means 'unlabelled' would be learnt as one",
+        "Store them as uint16 or uint32, with 0 where there is no object.",
+    )
+
+
 def _instances(source: VolumeSource, labels: NDArray[Any]) -> NDArray[np.int32]:
     """Labels as int32 ids; a mask as its components, where the source says it is one, else refused."""
     from pipeline.ops.label import label
 
+    _require_ids(source, labels)
     if source.mask_connectivity is not None:
-        return label(labels != 0, source.mask_connectivity)[0].astype(np.int32)
+        mask = labels != 0 if source.mask_class is None else labels == source.mask_class
+        return label(mask, source.mask_connectivity)[0].astype(np.int32)
     ids = _renumbered(labels)
     if ids.size and ids.max() == 1 and ids.min() == 0 and (pieces := _pieces(ids)) > 1:
         raise BadInput(
@@ -192,12 +219,11 @@ def _pieces(mask: NDArray[np.int32]) -> int:
 
 
 def _renumbered(labels: NDArray[Any]) -> NDArray[np.int32]:
-    """Ids as int32; above 2^24, and negative ones, are replaced by their ranks, 0 staying the background."""
-    if labels.size and labels.min() >= 0 and labels.max() < _MOST_IDS:
+    """Ids as int32; above 2^24 they are replaced by their ranks, 0 staying the background."""
+    if labels.size and labels.max() < _MOST_IDS:
         return labels.astype(np.int32)
     known = np.union1d(labels, np.zeros(1, labels.dtype))
-    ranks = np.searchsorted(known, labels) - int(np.searchsorted(known, 0))
-    return np.where(ranks < 0, ranks + len(known), ranks).astype(np.int32)
+    return np.searchsorted(known, labels).astype(np.int32)
 
 
 def _require_both_classes(name: str, instances: NDArray[np.int32]) -> None:

@@ -176,6 +176,16 @@ def test_labels_that_are_a_mask_are_refused_unless_their_components_are_asked_fo
     np.testing.assert_array_equal(parted.instances, instances)
 
 
+def test_one_class_of_several_can_be_what_is_learnt(tmp_path: Path) -> None:
+    raw, instances = tissue()
+    classes = np.select([instances == 1, instances == 2], [191, 191], 64).astype(np.uint8)
+    path = store(tmp_path / "v.npz", raw, classes)
+    volume = load_volume(VolumeSource(raw=path, mask_class=191, mask_connectivity=6), config({"raw": path}))
+    np.testing.assert_array_equal(volume.instances, instances)
+    with pytest.raises(ValidationError, match="give mask_connectivity too"):
+        VolumeSource(raw=path, mask_class=191)
+
+
 def test_labels_of_a_single_class_are_refused(tmp_path: Path) -> None:
     raw, instances = tissue()
     c = config({"raw": store(tmp_path / "v.npz", raw, instances * 0 + 3)})
