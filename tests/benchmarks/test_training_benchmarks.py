@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from benchmarks import ablation, fine_tune, tissue, training_speed
 from pipeline.errors import BadInput
-from pipeline.training.config import PhantomSource, VolumeSource, read_config
+from pipeline.training.config import PhantomSource, Source, VolumeSource, read_config
 from pipeline.training.export import export
 from tests.training import tiny_training
 from tests.training.tiny_training import write_discs
@@ -129,12 +130,13 @@ def test_fine_tuning_is_scored_before_and_after(tmp_path: Path) -> None:
         ema_decay=0.9,
         norm_momentum=0.2,
     )
-    rows = fine_tune.main(fine_tune.shortened(config, 40), reported, tmp_path)
-    own, before, after = written(tmp_path, "fine_tune")
+    rows = fine_tune.main(fine_tune.shortened(config, 40), (reported,), tmp_path)
+    own, before, after, trained_by = written(tmp_path, "fine_tune")
+    assert rows == [own, before, after]
     assert [row["weights"] for row in rows] == ["tiny", "tiny", "fine-tuned"]
     assert own["thresholds"] == "its own" and before["thresholds"] == after["thresholds"]
     assert after["iou"] > max(own["iou"], before["iou"])
-    assert after["steps"] == 40 and after["training_s"] >= 0
+    assert trained_by["training"]["steps"] == 40 and trained_by["config"]["initial"] == "tiny"
 
 
 def test_the_minutes_of_a_fine_tune_become_steps(tmp_path: Path) -> None:
@@ -153,7 +155,15 @@ def test_a_shortened_fine_tune_keeps_its_schedule() -> None:
 
 def test_the_shipped_fine_tune_keeps_the_reported_slices_out() -> None:
     config = read_config(fine_tune.CONFIG)
-    used = (*config.volumes, *config.validation, fine_tune.REPORTED)
-    assert all(isinstance(source, VolumeSource) for source in used)
-    slices = [set(range(*source.z_range)) for source in used if isinstance(source, VolumeSource) and source.z_range]
-    assert len(slices) == 3 and sum(map(len, slices)) == len(set().union(*slices)) == 20
+    trained, tuning, reported = (
+        _slices(sources) for sources in (config.volumes, config.validation, fine_tune.REPORTED)
+    )
+    assert trained == {2, 3, 4, 5, 6, 8, 9, 10, 11}
+    assert tuning == {12, 13, 14}
+    assert reported == set(range(15, 20))
+
+
+def _slices(sources: Sequence[Source]) -> set[int]:
+    ranges = [source.z_range for source in sources if isinstance(source, VolumeSource) and source.z_range is not None]
+    assert len(ranges) == len(sources)
+    return {z for one in ranges for z in range(*one)}
