@@ -57,16 +57,18 @@ def train_with_prefect(config: TrainConfig, progress: Progress, say: Callable[[s
     """Train as a flow; returns its report.
 
     Raises:
+        BadInput: the configuration cannot be trained.
         RunCancelled: Ctrl-C, or cancelled in Prefect; the training is resumable.
         RunConflict: another process trains in the directory.
         TeramitoError: whatever stopped the flow.
     """
     from pipeline.lock import run_lock
+    from pipeline.training.start import require_startable
     from pipeline.training.train import output_of
 
     output = output_of(config)
-    with run_lock(output):  # refuse a conflict now, not after the server's start
-        pass
+    with run_lock(output):  # refuse now, not after the server's start
+        require_startable(config)
 
     def flow() -> Any:
         from flows import training

@@ -10,18 +10,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.errors import RunConflict
+from pipeline.errors import BadInput, RunConflict
+
+LOCK = "lock"
 
 
 @contextmanager
 def run_lock(directory: Path) -> Iterator[None]:
-    """Hold the lock of a run directory.
+    """Hold the lock of a run directory; one made here for input that is then refused is taken away again.
 
     Raises:
         RunConflict: another process holds it; names the process and its host.
     """
+    made_here = not directory.exists()
     directory.mkdir(parents=True, exist_ok=True)
-    with (directory / "lock").open("a+") as file:
+    with (directory / LOCK).open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -33,7 +36,13 @@ def run_lock(directory: Path) -> Iterator[None]:
         file.truncate(0)
         file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
         file.flush()
-        yield
+        try:
+            yield
+        except BadInput:
+            if made_here and [path.name for path in directory.iterdir()] == [LOCK]:
+                (directory / LOCK).unlink()
+                directory.rmdir()
+            raise
 
 
 def _holder(text: str) -> str:

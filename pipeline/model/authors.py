@@ -57,6 +57,8 @@ def import_checkpoint(
     Raises:
         BadInput: no such file, a pickle that holds more than tensors, another architecture, or a model of that name.
     """
+    if not re.fullmatch(r"[\w.+-]+", name):
+        raise BadInput(f"--name {name}", "a name is letters, digits and . _ + -", "it names the two files of the model")
     network = network_of(read_checkpoint(source), str(source), architecture)
     path = directory / f"{name}.json"
     weights = path.with_suffix(".safetensors")
@@ -93,7 +95,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
             f"a pickle with anything else could run any code ({blamed[0]})",
             "Store its state dict alone: torch.save(state_dict, path).",
         ) from None
-    except (RuntimeError, EOFError, KeyError) as error:
+    except (RuntimeError, EOFError, KeyError, OSError) as error:
         raise _not_saved(path, error) from None
     state = content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):

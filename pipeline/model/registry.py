@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
@@ -94,7 +96,30 @@ def build(
             str(error),
             f"It takes {inspect.signature(network)}.",
         ) from None
-    return network(**arguments)
+    with users_code(architecture):
+        return network(**arguments)
+
+
+@contextmanager
+def users_code(where: str) -> Iterator[None]:
+    """Whatever the code of a network raises (it may be a user's, so anything) as one line that names the place.
+
+    Raises:
+        BadInput: with the exception as its cause.
+    """
+    try:
+        yield
+    except BadInput:
+        raise
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise BadInput(
+            where,
+            "the code of a network runs without an error",
+            f"{place.filename}, line {place.lineno}, raised {said}",
+            "Mend it there; what a network is: pipeline/model/README.md.",
+        ) from error
 
 
 def load_weights(network: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
@@ -171,8 +196,9 @@ def _module_of(path: Path, code_sha256: str | None) -> ModuleType:
         module.__file__ = str(path)
         sys.modules[name] = module  # where dataclasses and pickle look for it
         try:
-            exec(compile(content, str(path), "exec"), module.__dict__)
-        except Exception:
+            with users_code(str(path)):
+                exec(compile(content, str(path), "exec"), module.__dict__)
+        except BadInput:
             del sys.modules[name]
             raise
     return sys.modules[name]

@@ -59,13 +59,30 @@ def load(path: Path, config: TrainConfig, shards: int) -> dict[str, Any] | None:
     return content
 
 
+def load_best(path: Path) -> dict[str, Any]:
+    """The best average and its step.
+
+    Raises:
+        BadInput: there is none; a training without validation went on with a stage that starts from it.
+    """
+    if not path.is_file():
+        raise BadInput(
+            "stages.start: best",
+            "a stage that is added to a training starts from the best weights of those before",
+            f"they were not validated: there is no {path}",
+            "Take start: last.",
+        )
+    content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return content
+
+
 def changed_history(before: TrainConfig, after: TrainConfig, steps: int) -> list[str]:
     """The fields whose change would have altered one of the first `steps` steps.
 
     The length of the run may change while its learning rate is still on the plateau, and volumes and stages may be
     added that begin later: none touches a step already taken.
     """
-    old, new = (config.model_dump(exclude=_FREE) for config in (before, after))
+    old, new = (config.model_dump(mode="json", exclude=_FREE) for config in (before, after))
     changed = [name for name in old if old[name] != new[name]]
     old, new = (config.optimiser.model_dump(exclude=_SCHEDULE) for config in (before, after))
     changed += [f"optimiser.{name}" for name in old if old[name] != new[name]]
@@ -74,7 +91,10 @@ def changed_history(before: TrainConfig, after: TrainConfig, steps: int) -> list
         changed.append("steps, or optimiser's warm-up, drops or decay_steps")
     if any(before.norm_frozen(step) != after.norm_frozen(step) for step in range(steps)):
         changed.append("freeze_norm_steps")
-    if any(_sizes(before, step) != _sizes(after, step) for step in range(steps)):
+    # At the end of a stage the checkpoint already holds what the next begins with; only a training that was to end
+    # there has taken no decision yet, see `TrainingRun`.
+    began_otherwise = steps != before.steps and before.begins_from_best(steps) != after.begins_from_best(steps)
+    if began_otherwise or any(_sizes(before, step) != _sizes(after, step) for step in range(steps)):
         changed.append("stages")
     if _drawn_from(before, steps) != _drawn_from(after, steps):
         changed.append("volumes")

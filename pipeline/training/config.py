@@ -188,6 +188,11 @@ class TrainConfig(BaseModel):
         ends = [sum(stage.steps for stage in self.stages[: n + 1]) for n in range(len(self.stages))]
         return dict(zip(ends, following, strict=True))
 
+    def begins_from_best(self, step: int) -> bool:
+        """Whether a stage that starts from the best weights begins after `step` steps."""
+        following = self.stage_ends().get(step)
+        return following is not None and following.start == "best"
+
     def rate(self, step: int) -> float:
         """Learning rate of a step (the first is 0)."""
         return self.optimiser.rate(step, self.steps)

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from pipeline.errors import BadInput
 from pipeline.model.options import class_in_file
 from pipeline.model.spec import ModelSpec, Thresholds
 from pipeline.model.tensors import to_bytes
+from pipeline.training import checkpoint
 from pipeline.training.config import TrainConfig
 
 
 def export(network: nn.Module, config: TrainConfig, directory: Path, thresholds: Thresholds | None = None) -> Path:
     """Write weights and specification; returns the path of the specification.
 
-    The file of a FILE.py:CLASS architecture is copied beside them, pinned by its sha256.
+    The file of a FILE.py:CLASS architecture, which `keep_code` put beside them, is pinned by its sha256.
     """
     weights = directory / f"{config.name}.safetensors"
     state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
@@ -44,10 +45,30 @@ def _architecture(network: nn.Module, config: TrainConfig, directory: Path) -> d
     own = {"architecture": config.architecture, "options": config.options, "multiple": network.multiple}
     if (place := class_in_file(config.architecture)) is None:
         return own
-    copied = directory / place[0]
-    if not copied.exists() or not copied.samefile(place[0]):
-        shutil.copyfile(place[0], copied)
-    return {**own, "code_sha256": _sha256(copied)}
+    return {**own, "code_sha256": _sha256(directory / place[0])}
+
+
+def keep_code(config: TrainConfig, directory: Path) -> None:
+    """Copy the file of a FILE.py:CLASS architecture into the output directory, where the model will need it.
+
+    Called at the start, so that a file edited while a training runs is not taken for the code that was trained.
+
+    Raises:
+        BadInput: steps were taken with another content of the file.
+    """
+    if (place := class_in_file(config.architecture)) is None:
+        return
+    given, kept = Path(place[0]).read_bytes(), directory / place[0]
+    if kept.is_file() and kept.read_bytes() == given:
+        return
+    if kept.is_file() and (directory / checkpoint.FILE).is_file():
+        raise BadInput(
+            f"{place[0]}: edited since this training began",
+            "a run is resumed with the code that its past steps had",
+            "the result would follow from neither",
+            f"Restore it from {kept}, or choose another `output`.",
+        )
+    kept.write_bytes(given)
 
 
 def _sha256(path: Path) -> str:

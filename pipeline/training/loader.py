@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -32,6 +33,7 @@ class Loader:
         self._order = iter([(step, shard) for step in steps for shard in shards])
         self._pool = ThreadPoolExecutor(threads, "loader", initializer=_single_threaded)
         self._made: dict[tuple[int, int], Future[Batch]] = {}
+        self._of_thread = threading.local()
         self.waited = 0.0
 
     def batch(self, step: int, shard: int) -> Batch:
@@ -57,7 +59,9 @@ class Loader:
     def _make(self, step: int, shard: int) -> Batch:
         if self._device.type != "cuda":
             return self._samples.batch(step, shard)
-        stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+        if not hasattr(self._of_thread, "stream"):  # memory is kept for each stream that used it: as few as can be
+            self._of_thread.stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+        stream: torch.cuda.Stream = self._of_thread.stream
         with torch.cuda.stream(stream):
             made = self._samples.batch(step, shard, device=self._device)
         stream.synchronize()

@@ -125,7 +125,7 @@ class TrainingRun:
 
     def load_best(self) -> int:
         """Put the best average validated so far in place of the present one; returns the step it is from."""
-        stored = torch.load(self.output / checkpoint.BEST, map_location="cpu", weights_only=True)
+        stored = checkpoint.load_best(self.output / checkpoint.BEST)
         self.average.load_state_dict(stored["average"])
         return int(stored["step"])
 
@@ -138,8 +138,11 @@ class TrainingRun:
     def recalibrate(self) -> None:
         """Set the BatchNorm statistics of the average to their mean over batches without augmentation."""
         norms = [module for module in self.average.modules() if isinstance(module, nn.BatchNorm3d)]
-        if not self.config.recalibration_batches or not norms:
-            return
+        if self.config.recalibration_batches and norms:
+            # One thread of arithmetic: the sums of BatchNorm depend on their number.
+            self.pool.submit(self._recalibrated, norms).result()
+
+    def _recalibrated(self, norms: Sequence[nn.BatchNorm3d]) -> None:
         for norm in norms:
             norm.reset_running_stats()
             norm.momentum = None  # cumulative mean
@@ -179,6 +182,7 @@ class TrainingRun:
         groups = [{"params": weights, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
         self.optimiser = torch.optim.Adam(groups, lr=settings.learning_rate, fused=self.device.type == "cuda")
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.config.precision == "float16")
+        self.scaler.scale(torch.zeros((), device=self.device))  # makes its state now: later shards would do so at once
 
     def _shard_vectors(self, batches: Sequence[Batch], stop: bool) -> list[Tensor]:
         """For each shard: facts, gradients and normalisation statistics in one vector."""
@@ -244,6 +248,11 @@ class TrainingRun:
         self.optimiser.load_state_dict(stored["optimiser"])
         self.scaler.load_state_dict(stored["scaler"])
         self.step, self.best = int(stored["step"]), float(stored["best"])
+        before = TrainConfig.model_validate_json(stored["config"])
+        if self.config.begins_from_best(self.step) and not before.begins_from_best(self.step):
+            self.start_from_best()  # a stage added to a finished training
+            if self.group.rank == 0:
+                self.save()  # a later best must not become this start after a kill
         log.info("going on from step %d", self.step)
 
     def _update_average(self) -> None:

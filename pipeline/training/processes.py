@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -22,6 +23,7 @@ from pipeline.training.config import TrainConfig
 _RANK, _PORT = "TERAMITO_TRAIN_RANK", "TERAMITO_TRAIN_PORT"
 _LONG = timedelta(days=1)
 _WATCH_SECONDS = 1.0
+_START_SECONDS = 0.05
 
 
 class Group:
@@ -126,7 +128,9 @@ def processes(config: TrainConfig, directory: Path) -> Iterator[Group]:
         if rank == 0:
             path = directory / "processes.json"
             path.write_text(config.model_dump_json())
-            stack.enter_context(_others(path, size, store.port))
+            _wait_for(stack.enter_context(_others(path, size, store.port)), store, directory)
+        else:
+            store.set(_here(rank), "1")
         own = torch.device("cuda", rank) if device.type == "cuda" else device
         if own.type == "cuda":
             torch.cuda.set_device(own)
@@ -143,7 +147,7 @@ def _store(rank: int) -> TCPStore:
 
 
 @contextmanager
-def _others(config: Path, size: int, port: int) -> Iterator[None]:
+def _others(config: Path, size: int, port: int) -> Iterator[list[subprocess.Popen[bytes]]]:
     """Processes 1 ... size - 1; they end with this one, whatever ends it."""
     started: list[subprocess.Popen[bytes]] = []
     command = [sys.executable, "-m", "pipeline.training.processes", str(config)]
@@ -153,18 +157,34 @@ def _others(config: Path, size: int, port: int) -> Iterator[None]:
             env = {**os.environ, _RANK: str(rank), _PORT: str(port)}
             started.append(subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT))
         try:
-            yield
+            yield started
         except RuntimeError as error:  # torch.distributed: the connection to another process broke
             failed = [rank for rank, process in enumerate(started, 1) if _failed(process)]
             if not failed:
                 raise
-            where = ", ".join(str(config.parent / f"process-{rank}.log") for rank in failed)
-            raise TeramitoError(
-                f"training process {failed[0]} of {size} failed, see {where}; checkpoints are kept"
-            ) from error
+            raise _told(failed, size, config.parent) from error
         finally:
             for process in started:
                 _ended(process)
+
+
+def _wait_for(others: Sequence[subprocess.Popen[bytes]], store: Store, directory: Path) -> None:
+    """Until all have read their volumes; one that ends instead would be waited for in vain."""
+    missing = dict(enumerate(others, 1))
+    while missing:
+        missing = {rank: process for rank, process in missing.items() if not store.check([_here(rank)])}
+        if ended := [rank for rank, process in missing.items() if process.poll() is not None]:
+            raise _told(ended, len(others) + 1, directory)
+        time.sleep(_START_SECONDS)
+
+
+def _here(rank: int) -> str:
+    return f"here-{rank}"
+
+
+def _told(failed: Sequence[int], size: int, directory: Path) -> TeramitoError:
+    where = ", ".join(str(directory / f"process-{rank}.log") for rank in failed)
+    return TeramitoError(f"training process {failed[0]} of {size} failed, see {where}; checkpoints are kept")
 
 
 def _failed(process: subprocess.Popen[bytes]) -> bool:
@@ -195,9 +215,11 @@ def _end_with_parent() -> None:
 
 
 def _participate(path: Path) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):  # they may reach all processes; the first one decides
+        signal.signal(number, signal.SIG_IGN)
+    _end_with_parent()
     from pipeline.training.train import take_part
 
-    _end_with_parent()
     take_part(TrainConfig.model_validate_json(path.read_text()))
 
 

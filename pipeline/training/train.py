@@ -25,7 +25,7 @@ from pipeline.model.spec import Thresholds
 from pipeline.training.config import TrainConfig, read_config
 from pipeline.training.curves import draw
 from pipeline.training.examples import Example, write_examples
-from pipeline.training.export import export
+from pipeline.training.export import export, keep_code
 from pipeline.training.log import Progress, TrainingLog
 from pipeline.training.loop import TrainingRun
 from pipeline.training.processes import processes, shard_count
@@ -65,6 +65,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Path:
         predict_op(volume, config, multiple_of(network, config.architecture))  # refuses what is too small
     samples = Samples(volumes, config, shards)
     output.mkdir(parents=True, exist_ok=True)
+    keep_code(config, output)
     with stoppable() as stop, processes(config, output) as group:
         run = TrainingRun(config, samples, output, group, initial)
         told = TrainingLog(output, progress, run.step)
@@ -112,8 +113,7 @@ def finish(run: TrainingRun, stop: threading.Event, validation: Validation | Non
                 if validation is not None:
                     validation()
                 run.group.released()
-            following = ends.get(run.step)
-            if following is not None and following.start == "best":
+            if run.config.begins_from_best(run.step):
                 run.start_from_best()
             if run.group.rank == 0 and (stopped or run.step % run.config.checkpoint_every == 0 or run.step in ends):
                 run.save()

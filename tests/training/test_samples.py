@@ -234,6 +234,10 @@ def test_a_yaml_configuration_equals_its_json_and_all_faults_are_told_at_once(tm
         {"volumes": ()},
         {"colour": "red"},
         {"architecture": 3},
+        {"patch": (4, 32, 32), "overlap": (1, 8, 32)},
+        {"patch": (0, 32, 32)},
+        {"voxel_size_nm": (0.0, 8.0, 8.0)},
+        {"volumes": ({"raw": "v.npz", "downsample": (0, 1, 1)},)},
     ],
 )
 def test_a_configuration_that_cannot_work_is_refused(wrong: dict[str, Any]) -> None:
@@ -288,3 +292,20 @@ def test_prepared_volumes_give_the_same_crops_as_the_tiff_stacks(tmp_path: Path)
     np.testing.assert_array_equal(one.table, two.table)
     np.testing.assert_array_equal(one.raw, two.raw)
     np.testing.assert_array_equal(one.instances, two.instances)
+
+
+@pytest.mark.parametrize(
+    ("labels", "found"), [(lambda ids: ids.astype(np.float32), "dtype float32"), (lambda ids: -ids, "the id -2")]
+)
+def test_labels_that_are_no_ids_are_refused(tmp_path: Path, labels: Any, found: str) -> None:
+    raw, instances = tissue()
+    c = config({"raw": store(tmp_path / "v.npz", raw, labels(instances.astype(np.int32)))})
+    with pytest.raises(BadInput, match=f"labels with {found}: instance ids are integers of 0 and above"):
+        load_volume(c.volumes[0], c)
+
+
+def test_slices_that_the_volume_does_not_have_are_refused(npz: str) -> None:
+    for wrong, nearest in (((0, 900), r"\[0, "), ((-3, 2), r"\[0, 2\]"), ((3, 3), r"\[3, 4\]")):
+        source = VolumeSource(raw=npz, z_range=wrong)
+        with pytest.raises(BadInput, match=f"The nearest legal z_range is {nearest}"):
+            load_volume(source, config({"raw": npz}))

@@ -17,9 +17,9 @@ from tiny_training import OPTIONS, begun, config, logged, optimiser, stage, weig
 from pipeline.errors import BadInput, RunCancelled
 from pipeline.model.load import load_model
 from pipeline.training import checkpoint
-from pipeline.training import train as training
 from pipeline.training.config import Optimiser, TrainConfig, VolumeSource
 from pipeline.training.loop import TrainingDiverged
+from pipeline.training.start import checked_network, initial_weights
 from pipeline.training.thresholds import SEMANTIC
 from pipeline.training.train import train
 
@@ -268,9 +268,43 @@ def test_a_longer_run_and_a_later_volume_may_go_on_and_equal_a_run_planned_so(vo
     assert weights(went_on) == weights(planned)
 
 
+@pytest.mark.parametrize("added", ["best", "last"])
+def test_a_stage_added_to_a_finished_training_equals_one_planned_so(volume: str, tmp_path: Path, added: Any) -> None:
+    validated: dict[str, Any] = {"validation": (VolumeSource(raw=volume),), "validate_every": 2}
+    validated["optimiser"] = optimiser(decay_steps=0)
+    validated["freeze_norm_steps"] = 0
+    both = (stage(4), stage(3, start=added))
+    train(config(volume, tmp_path / "a", **validated, stages=(stage(4),)))
+    went_on = train(config(volume, tmp_path / "a", **validated, stages=both))
+    assert weights(went_on) == weights(train(config(volume, tmp_path / "b", **validated, stages=both)))
+
+
+def test_another_start_of_a_stage_that_has_begun_is_refused(volume: str, tmp_path: Path) -> None:
+    validated: dict[str, Any] = {"validation": (VolumeSource(raw=volume),), "optimiser": optimiser(decay_steps=0)}
+    c = config(volume, tmp_path / "a", **validated, freeze_norm_steps=0, stages=(stage(3), stage(9, start="best")))
+    with pytest.raises(RunCancelled):
+        train(c, lambda entry: signal.raise_signal(signal.SIGINT) if entry["step"] == 3 else None)
+    with pytest.raises(BadInput, match="stages: a run is resumed with the configuration"):
+        begun(c.model_copy(update={"stages": (stage(12),)}))
+
+
+def test_a_stage_from_the_best_weights_after_a_training_without_validation_is_refused(
+    volume: str, tmp_path: Path
+) -> None:
+    plain: dict[str, Any] = {"optimiser": optimiser(decay_steps=0), "freeze_norm_steps": 0}
+    train(config(volume, tmp_path / "a", **plain, stages=(stage(2),)))
+    validated = {"validation": (VolumeSource(raw=volume),), "stages": (stage(2), stage(2, start="best"))}
+    with pytest.raises(BadInput, match=r"they were not validated: there is no .*best.pt. Take start: last"):
+        begun(config(volume, tmp_path / "a", **plain, **validated))
+
+
+def _first_weights(c: TrainConfig) -> dict[str, torch.Tensor] | None:
+    return initial_weights(c, checked_network(c))
+
+
 def test_training_may_start_from_the_weights_of_a_model(volume: str, tmp_path: Path) -> None:
     first = config(volume, tmp_path / "first")
-    made = training.initial_weights(config(volume, tmp_path / "second", initial=str(train(first))))
+    made = _first_weights(config(volume, tmp_path / "second", initial=str(train(first))))
     assert made is not None
     average = begun(first).average.state_dict()
     assert all(torch.equal(value, average[name]) for name, value in made.items())
