@@ -283,7 +283,7 @@ def test_another_start_of_a_stage_that_has_begun_is_refused(volume: str, tmp_pat
     validated: dict[str, Any] = {"validation": (VolumeSource(raw=volume),), "optimiser": optimiser(decay_steps=0)}
     c = config(volume, tmp_path / "a", **validated, freeze_norm_steps=0, stages=(stage(3), stage(9, start="best")))
     with pytest.raises(RunCancelled):
-        train(c, lambda entry: signal.raise_signal(signal.SIGINT) if entry["step"] == 3 else None)
+        train(c, lambda entry: signal.raise_signal(signal.SIGINT) if entry["step"] == 2 else None)
     with pytest.raises(BadInput, match="stages: a run is resumed with the configuration"):
         begun(c.model_copy(update={"stages": (stage(12),)}))
 
