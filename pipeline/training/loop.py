@@ -247,8 +247,9 @@ class TrainingRun:
         self.average.load_state_dict(stored["average"])
         self.optimiser.load_state_dict(stored["optimiser"])
         self.scaler.load_state_dict(stored["scaler"])
-        self.step, self.best = int(stored["step"]), float(stored["best"])
         before = TrainConfig.model_validate_json(stored["config"])
+        same_volumes = before.validation == self.config.validation  # scores on others cannot be compared
+        self.step, self.best = int(stored["step"]), float(stored["best"]) if same_volumes else -math.inf
         if self.config.begins_from_best(self.step) and not before.begins_from_best(self.step):
             self.start_from_best()  # a stage added to a finished training
             if self.group.rank == 0:

@@ -64,6 +64,8 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Path:
     for volume in validation:
         predict_op(volume, config, multiple_of(network, config.architecture))  # refuses what is too small
     samples = Samples(volumes, config, shards)
+    if not validation:
+        log.warning("no validation volume: the last weights are written, with default thresholds and no scores")
     output.mkdir(parents=True, exist_ok=True)
     keep_code(config, output)
     with stoppable() as stop, processes(config, output) as group:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,8 +19,10 @@ from pipeline.training.sources import PhantomSource, Source, Triple, VolumeSourc
 
 Size = tuple[float, float, float]
 
-_MOST_IDS = 2**24
-"""Augmentation and targets pass ids through float32, which holds every integer up to here."""
+log = logging.getLogger(__name__)
+
+_SIZE_RATIO = 1.5
+_MOST_IDS = 2**31
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,22 @@ def load_volume(source: Source, config: TrainConfig) -> LabelledVolume:
     if source.downsample != (1, 1, 1):
         raw, instances = block_mean(raw, source.downsample), block_mode(instances, source.downsample)
     size = [float(nm * factor) for nm, factor in zip(voxel_size_nm, source.downsample, strict=True)]
+    _warn_of_size(_name(source), size, config)
     return _volume(_name(source), raw, instances, (size[0], size[1], size[2]), grey_levels, source, config)
+
+
+def _warn_of_size(name: str, size: Sequence[float], config: TrainConfig) -> None:
+    """Warn of a resolution in the plane that the model is not made for; sections may be of any thickness."""
+    ratios = [own / wanted for own, wanted in zip(size[1:], config.voxel_size_nm[1:], strict=True)]
+    if not all(1 / _SIZE_RATIO <= ratio <= _SIZE_RATIO for ratio in ratios):
+        shown, wanted = ("x".join(f"{nm:g}" for nm in sizes) for sizes in (size, config.voxel_size_nm))
+        log.warning(
+            "%s has voxels of %s nm, and the model is made for %s nm, more than 1.5 times different: set `downsample` "
+            "or `voxel_size_nm`",
+            name,
+            shown,
+            wanted,
+        )
 
 
 def _name(source: VolumeSource) -> str:
@@ -219,7 +237,7 @@ def _pieces(mask: NDArray[np.int32]) -> int:
 
 
 def _renumbered(labels: NDArray[Any]) -> NDArray[np.int32]:
-    """Ids as int32; above 2^24 they are replaced by their ranks, 0 staying the background."""
+    """Ids as int32; from 2^31 on they are replaced by their ranks, 0 staying the background."""
     if labels.size and labels.max() < _MOST_IDS:
         return labels.astype(np.int32)
     known = np.union1d(labels, np.zeros(1, labels.dtype))

@@ -186,6 +186,14 @@ def test_one_class_of_several_can_be_what_is_learnt(tmp_path: Path) -> None:
         VolumeSource(raw=path, mask_class=191)
 
 
+def test_a_volume_of_another_voxel_size_than_the_model_is_warned_of(npz: str, caplog: pytest.LogCaptureFixture) -> None:
+    c = config({"raw": npz})  # 30x8x8 nm, near enough to 10 in the plane
+    load_volume(c.volumes[0], c)
+    assert caplog.text == ""
+    load_volume(VolumeSource(raw=npz, downsample=(1, 2, 2)), c)
+    assert "has voxels of 30x16x16 nm, and the model is made for 10x10x10 nm" in caplog.text
+
+
 def test_labels_of_a_single_class_are_refused(tmp_path: Path) -> None:
     raw, instances = tissue()
     c = config({"raw": store(tmp_path / "v.npz", raw, instances * 0 + 3)})
@@ -193,7 +201,7 @@ def test_labels_of_a_single_class_are_refused(tmp_path: Path) -> None:
         load_volume(c.volumes[0], c)
 
 
-def test_ids_beyond_float32_are_renumbered_keeping_objects_and_background(tmp_path: Path) -> None:
+def test_ids_beyond_int32_are_renumbered_keeping_objects_and_background(tmp_path: Path) -> None:
     raw, instances = tissue()
     large = np.where(instances > 0, instances.astype(np.uint64) + 2**40, 0)
     c = config({"raw": store(tmp_path / "v.npz", raw, large)})

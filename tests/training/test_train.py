@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import subprocess
 import sys
@@ -329,6 +330,16 @@ def test_the_best_validated_weights_are_written_rather_than_the_last(volume: str
     assert not run.keep_if_best(0.5)
     assert run.load_best() == 1
     assert all(torch.equal(value, kept[name]) for name, value in run.average.state_dict().items())
+
+
+def test_other_validation_volumes_begin_a_new_search_for_the_best(volume: str, tmp_path: Path) -> None:
+    one, other = (VolumeSource(raw=volume), VolumeSource(raw=volume, z_range=(0, 2)))
+    run = begun(config(volume, tmp_path / "run", validation=(one,)))
+    run.advance()
+    run.keep_if_best(0.9)
+    run.save()
+    assert begun(config(volume, tmp_path / "run", validation=(one,))).best == 0.9
+    assert begun(config(volume, tmp_path / "run", validation=(other,))).best == -math.inf
 
 
 def test_recalibration_sets_the_statistics_of_the_average_from_plain_batches(volume: str, tmp_path: Path) -> None:
