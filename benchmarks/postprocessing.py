@@ -24,7 +24,7 @@ PRESETS = ("published", "default")
 
 
 def main(
-    pairs: Sequence[tuple[str, str]], model: str = "mito-starter", results: Path = report.RESULTS
+    pairs: Sequence[tuple[str, str]], model: str = "mito-v1", results: Path = report.RESULTS
 ) -> list[dict[str, Any]]:
     """One row for each run and preset: IoU, Dice, AP-50, AP-75, instances."""
     rows = [row for run, truth in pairs for row in compared(run, truth, model)]
@@ -68,6 +68,6 @@ def scores(run: str, truth: str, preset: str, model: str) -> dict[str, float]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("paths", nargs="+", help="RUN TRUTH, again and again")
-    parser.add_argument("--model", default="mito-starter")
+    parser.add_argument("--model", default="mito-v1")
     given = parser.parse_args()
     main(list(zip(given.paths[::2], given.paths[1::2], strict=True)), given.model)

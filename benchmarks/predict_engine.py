@@ -41,7 +41,7 @@ from pipeline.volume import Volume
 
 SHAPE, BLOCK, PATCH, OVERLAP = (32, 256, 256), (32, 128, 256), (16, 128, 128), (4, 32, 32)
 VOXEL_SIZE_NM = (10.0, 10.0, 10.0)
-WIDTHS = (8, 16, 32, 48, 64)  # of mito-starter
+WIDTHS = (8, 16, 32, 48, 64)  # of mito-v1
 ENGINE_THREADS = 2
 TARGET = 0.9
 

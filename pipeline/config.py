@@ -161,7 +161,7 @@ class RunConfig(Settings):
     output: str = Field(description="Directory of the run. The same directory again resumes.")
     voxel_size_nm: SizeNm | None = Field(None, description="z y x; needed where the file does not state it.")
     model: Models = Field(
-        "mito-starter",
+        "mito-v1",
         description="A shipped model's name or the path of a model's .json; a list of them is averaged, and the first "
         "decides patch, overlap and thresholds.",
     )

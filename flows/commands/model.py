@@ -32,7 +32,7 @@ def show_model(
 ) -> None:
     """A model's specification, its parameters and what it costs a voxel.
 
-    Example: teramito model show mito-starter
+    Example: teramito model show mito-v1
     """
     facts = model_facts(model)
     show(facts, as_json, _lines(facts))

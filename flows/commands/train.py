@@ -43,7 +43,7 @@ def curves(
 ) -> None:
     """Draw the curves, examples and TensorBoard events of a training from its log, also while it goes on.
 
-    Example: teramito curves trained/mito-starter
+    Example: teramito curves trained/mito-v1
     """
     from pipeline.training.curves import draw_all
     from pipeline.training.history import LOG

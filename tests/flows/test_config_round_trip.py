@@ -147,5 +147,5 @@ def test_the_form_of_a_run_offers_one_model_or_a_list_of_them() -> None:
     one, several = form["properties"]["model"]["anyOf"]
     assert one == {"type": "string"}
     assert several == {"type": "array", "items": {"type": "string"}, "minItems": 1}
-    assert form["properties"]["model"]["default"] == "mito-starter"
+    assert form["properties"]["model"]["default"] == "mito-v1"
     assert form["$defs"]["PredictSettings"]["properties"]["tta"]["enum"] == [0, 4, 8, 16]

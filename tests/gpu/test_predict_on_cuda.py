@@ -58,7 +58,7 @@ def normalise(grey):
     return (grey / np.float32(255)).astype(np.float32)
 
 
-def maps(device, block=SHAPE, batch=2, name="mito-starter"):
+def maps(device, block=SHAPE, batch=2, name="mito-v1"):
     op = PredictOp(SHAPE, (1, 1, 1), (8, 32, 32), (2, 8, 8), "bump", batch)
     model = load_model(name, device)
     out = np.zeros((2, *SHAPE), np.uint8)

@@ -192,4 +192,4 @@ def test_the_command_asks_for_the_voxel_size(tmp_path: Path) -> None:
 
 def test_the_command_lists_the_shipped_models() -> None:
     listed = json.loads(CliRunner().invoke(app, ["model", "list", "--json"]).output)
-    assert listed["mito-starter"].startswith("Narrow Res-UNet-H")
+    assert listed["mito-v1"].startswith("Narrow Res-UNet-H")

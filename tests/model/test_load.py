@@ -127,7 +127,7 @@ def test_patches_of_another_shape_are_refused(tmp_path: Path, shape: tuple[int, 
         load_model(write_model(tmp_path)).predict(patches(*shape))
 
 
-@pytest.mark.parametrize("name", ["no-such-model", "no/such/model.json", "../weights/mito-starter", ""])
+@pytest.mark.parametrize("name", ["no-such-model", "no/such/model.json", "../weights/mito-v1", ""])
 def test_an_unknown_model_is_refused_with_the_names_that_exist(name: str) -> None:
     with pytest.raises(BadInput, match=r"a shipped name or the path of an existing .json.*Shipped: "):
         load_spec(name)

@@ -79,7 +79,7 @@ def test_networks_load_with_torch_numpy_and_pydantic_alone() -> None:
         "for name in ('safetensors', 'scipy', 'cc3d', 'zarr', 'tifffile'): sys.modules[name] = None\n"
         "import numpy, pipeline.model.authors\n"
         "from pipeline.model.load import load_model\n"
-        "print(load_model('mito-starter').predict(numpy.zeros((1, 1, 1, 16, 16), numpy.float32)).shape)"
+        "print(load_model('mito-v1').predict(numpy.zeros((1, 1, 1, 16, 16), numpy.float32)).shape)"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "(1, 2, 1, 16, 16)"
