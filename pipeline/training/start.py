@@ -12,9 +12,10 @@ from pipeline.model.load import checked_tensors
 from pipeline.model.registry import build, load_weights, users_code
 from pipeline.model.spec import divides, load_spec, spec_path
 from pipeline.training.config import TrainConfig
-from pipeline.training.processes import shard_count
+from pipeline.training.processes import device_of, shard_count
 from pipeline.training.sources import Triple
 
+_SOUND_DEPTH, _SOUND_SIDES = 10, (80, 160)
 _TRIED: Triple = (4, 32, 32)
 """The first input of a network, at most: small, and enough for four halvings and a normalisation of what is left."""
 
@@ -34,8 +35,9 @@ def checked_network(config: TrainConfig) -> nn.Module:
 
     Raises:
         BadInput: no such network, one that fails or gives something else than two channels of the size of its input,
-            or a crop or patch that it cannot take.
+            or a crop or patch that it cannot take, or that torch cannot compute in this precision.
     """
+    raise_all([_unsound(stage.crop, config) for stage in config.stages if _is_unsound(stage.crop, config)])
     network = build(config.architecture, config.options)
     multiple = multiple_of(network, config.architecture)
     named = [("patch", config.patch), *(("stages.crop", stage.crop) for stage in config.stages)]
@@ -69,6 +71,30 @@ def initial_weights(config: TrainConfig, network: nn.Module) -> dict[str, Tensor
     weights = checked_tensors(path.parent / spec.weights, spec)
     load_weights(network, weights, f"initial {config.initial}")
     return weights
+
+
+def _is_unsound(crop: Triple, config: TrainConfig) -> bool:
+    """Whether half precision on a CPU may write beyond its memory.
+
+    torch 2.13 (oneDNN, AMX) does so in the gradients of bfloat16 Conv3d: of depths 1 to 16 and sides 16 to 160 tried,
+    in those below 10 with sides from 96 on, kernels 1x3x3, 1x5x5 and 3x3x3 alike. Larger sides were not tried.
+    """
+    if config.precision == "float32" or device_of(config).type != "cpu":
+        return False
+    depth, side = crop[0], max(crop[1:])
+    return side > _SOUND_SIDES[1] or (depth < _SOUND_DEPTH and side > _SOUND_SIDES[0])
+
+
+def _unsound(crop: Triple, config: TrainConfig) -> BadInput:
+    nearest = [max(crop[0], _SOUND_DEPTH), *(min(side, _SOUND_SIDES[1]) for side in crop[1:])]
+    return BadInput(
+        f"precision {config.precision} with crop {list(crop)} on a CPU",
+        "such crops are at most {0} wide, or at least {2} deep and at most {1} wide".format(
+            *_SOUND_SIDES, _SOUND_DEPTH
+        ),
+        "torch's half-precision convolutions write beyond their memory in others, and the program crashes",
+        f"Take precision float32, or crop {nearest}.",
+    )
 
 
 def _misfit(name: str, size: Triple, multiple: Triple) -> BadInput:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -124,3 +125,16 @@ def test_recalibration_gives_the_same_bits_for_any_number_of_threads(volume: str
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize(("crop", "nearest"), [((9, 96, 96), "[10, 96, 96]"), ((12, 256, 256), "[12, 160, 160]")])
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_that_would_crash_on_a_cpu_is_refused(
+    tmp_path: Path, crop: Any, nearest: str, precision: Any
+) -> None:
+    """torch 2.13 writes beyond its memory in the gradients of such convolutions; found by a crash."""
+    c = config("nowhere.npz", tmp_path / "run", stages=(stage(crop=crop),), precision=precision, device="cpu")
+    with pytest.raises(BadInput, match=f"precision {precision}.*Take precision float32, or crop {re.escape(nearest)}"):
+        train(c)
+    with pytest.raises(BadInput, match=r"nowhere\.npz"):
+        train(c.model_copy(update={"precision": "float32"}))
