@@ -232,11 +232,13 @@ class TrainingRun:
         if math.isfinite(value):
             return
         path = self.output / checkpoint.FILE
-        kept = f"the checkpoint before it is kept in {path}" if path.exists() else "there is no checkpoint yet"
+        kept, then = "there is no checkpoint yet", "then train again"
+        if path.exists():
+            kept = f"the checkpoint before it is kept in {path}"
+            then = "then train into another output, with initial naming a model if you want to go on from one"
         raise TrainingDiverged(
             f"loss or gradient is {value} in step {self.step + 1}: training has diverged; {kept}. Lower "
-            "optimiser.learning_rate, set optimiser.gradient_norm, or take precision float32 or bfloat16; then train "
-            "into another output, with initial naming a model if you want to go on from one."
+            f"optimiser.learning_rate, set optimiser.gradient_norm, or take precision float32 or bfloat16; {then}."
         )
 
     def _resume(self) -> None:
