@@ -124,7 +124,7 @@ def test_a_log_without_scores_or_with_the_loss_alone_is_drawn_too(tmp_path: Path
     assert events(tmp_path / "empty") == ({}, [])
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::UserWarning", "error::RuntimeWarning")
 def test_scores_of_which_none_was_called_best_are_drawn_without_a_mark(tmp_path: Path) -> None:
     write(tmp_path, [step(1), scores(1), step(2), scores(2, "phantom")])
     draw_all(tmp_path)
@@ -142,7 +142,7 @@ def test_a_line_of_very_many_values_keeps_its_extremes() -> None:
     assert curves.extremes(values[:900], 1000).tolist() == list(range(900))
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::UserWarning", "error::RuntimeWarning")
 def test_the_pictures_are_readable_pngs(tmp_path: Path) -> None:
     write(tmp_path, a_log())
     write_examples(tmp_path, 30, [an_example(), an_example("other", None)])
