@@ -19,9 +19,12 @@ FRAGMENT = np.dtype(
         ("start", np.int64, (3,)),  # bounding box, half-open, z y x, voxels of the whole extent
         ("stop", np.int64, (3,)),
         ("coordinate_sum", np.uint64, (3,)),  # sum of the voxels' z, y, x indices
+        ("second_moment", np.uint64, (6,)),  # sums of products of two indices (see PRODUCTS), modulo 2^64
         ("probability_sum", np.uint64),  # sum of the voxels' semantic probabilities, 0..255 each
+        ("inside", np.uint64),  # voxels inside the tissue mask
     ]
 )
+PRODUCTS = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))  # axes of the second moments: zz yy xx zy zx yx
 LAST_INT64 = np.iinfo(np.int64).max
 LAST_UINT64 = np.iinfo(np.uint64).max
 
@@ -58,7 +61,12 @@ def run_starts(labels: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def fragment_table(
-    labels: NDArray[np.uint32], n: int, core: Box, extent: Vec3, semantic: NDArray[np.uint8] | None = None
+    labels: NDArray[np.uint32],
+    n: int,
+    core: Box,
+    extent: Vec3,
+    semantic: NDArray[np.uint8] | None = None,
+    tissue: NDArray[np.bool_] | None = None,
 ) -> Rows:
     """One ``FRAGMENT`` row for each label 1..n of a block.
 
@@ -68,6 +76,7 @@ def fragment_table(
         core: where the block stands in the extent.
         extent: the whole volume's shape, for the index of the first voxel.
         semantic: uint8 probabilities, same shape; without it ``probability_sum`` is 0.
+        tissue: bool mask, same shape; without it ``inside`` is 0.
 
     Returns:
         n rows; row i describes label i + 1.
@@ -80,11 +89,13 @@ def fragment_table(
     index = found.label.astype(np.intp) - 1
     line, x = np.divmod(found.start, labels.shape[2])
     z, y = np.divmod(line, labels.shape[1])
-    _fill_counts(rows, index, found.length, (z, y, x), core)
+    _fill_sums(rows, index, found.length, (z, y, x), core)
     _fill_boxes(rows, index, found.length, (z, y, x), core)
     _fill_first(rows, index, (z, y, x), core, extent)
     if semantic is not None:
         rows["probability_sum"] = _sum(index, run_sums(semantic, found), n)
+    if tissue is not None:
+        rows["inside"] = _sum(index, run_sums(np.ascontiguousarray(tissue).view(np.uint8), found), n)
     return rows
 
 
@@ -98,8 +109,10 @@ def merge_rows(rows: Rows, group: NDArray[np.integer[Any]], n_groups: int) -> Ro
     """
     index = group.astype(np.intp, copy=False)
     merged = np.zeros(n_groups, FRAGMENT)
-    for name in ("voxels", "probability_sum"):
+    for name in ("voxels", "probability_sum", "inside"):
         merged[name] = reduced(np.add, rows[name], index, n_groups, 0)
+    for product in range(len(PRODUCTS)):
+        merged["second_moment"][:, product] = reduced(np.add, rows["second_moment"][:, product], index, n_groups, 0)
     merged["first"] = reduced(np.minimum, rows["first"], index, n_groups, LAST_UINT64)
     for axis in range(3):
         merged["coordinate_sum"][:, axis] = reduced(np.add, rows["coordinate_sum"][:, axis], index, n_groups, 0)
@@ -120,6 +133,25 @@ def reduced(
     return result
 
 
+def moved_moments(
+    products: NDArray[np.uint64], sums: NDArray[np.uint64], voxels: NDArray[np.uint64], by: NDArray[np.int64]
+) -> NDArray[np.uint64]:
+    """Second moments after every index has grown by ``by``; exact modulo 2^64, also where the old ones have wrapped.
+
+    Args:
+        products: (n, 6) sums of products of two indices, in the order of ``PRODUCTS``.
+        sums: (n, 3) sums of the indices, z, y, x.
+        voxels: (n,) how many voxels.
+        by: (3,) or (n, 3); moving to a box's start by ``-start`` gives numbers small enough to be true.
+    """
+    step = np.broadcast_to(by.astype(np.uint64), sums.shape)
+    moved = [
+        products[:, k] + step[:, a] * sums[:, b] + step[:, b] * sums[:, a] + step[:, a] * step[:, b] * voxels
+        for k, (a, b) in enumerate(PRODUCTS)
+    ]
+    return np.stack(moved, axis=1)
+
+
 def run_sums(values: NDArray[np.uint8], found: Runs) -> NDArray[np.int64]:
     """Sum of uint8 ``values`` over each run; ``values`` has the shape of the labelled array.
 
@@ -136,15 +168,20 @@ def _sum(index: NDArray[np.intp], weights: NDArray[np.int64], n: int) -> NDArray
     return reduced(np.add, weights, index, n, 0).astype(np.uint64)
 
 
-def _fill_counts(
+def _fill_sums(
     rows: Rows, index: NDArray[np.intp], length: NDArray[np.int64], at: tuple[NDArray[np.int64], ...], core: Box
 ) -> None:
+    """Voxels, coordinate sums, second moments: of the block's own small indices first, then moved to the extent's."""
     z, y, x = at
-    voxels = _sum(index, length, len(rows))
-    sums = (z * length, y * length, (2 * x + length - 1) * length // 2)
-    for axis, (weights, start) in enumerate(zip(sums, core.start, strict=True)):
-        rows["coordinate_sum"][:, axis] = _sum(index, weights, len(rows)) + voxels * np.uint64(start)
-    rows["voxels"] = voxels
+    n = len(rows)
+    zs, ys, xs = z * length, y * length, (2 * x + length - 1) * length // 2  # the sums over each run
+    squares = x * (2 * xs - x * length) + (length - 1) * length * (2 * length - 1) // 6
+    sums = np.stack([_sum(index, weights, n) for weights in (zs, ys, xs)], axis=1)
+    products = [_sum(index, weights, n) for weights in (z * zs, y * ys, squares, y * zs, z * xs, y * xs)]
+    rows["voxels"] = _sum(index, length, n)
+    start = np.array(core.start, np.int64)
+    rows["second_moment"] = moved_moments(np.stack(products, axis=1), sums, rows["voxels"], start)
+    rows["coordinate_sum"] = sums + rows["voxels"][:, None] * start.astype(np.uint64)
 
 
 def _fill_boxes(

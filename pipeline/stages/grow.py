@@ -45,7 +45,7 @@ class GrowStage:
     radius: Vec3
 
     name = "grow"
-    version = 1
+    version = 2
 
     @property
     def halo(self) -> Vec3:

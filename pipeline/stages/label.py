@@ -35,7 +35,7 @@ class LabelStage:
     connectivity: Connectivity
 
     name = "label"
-    version = 1
+    version = 2
 
     @property
     def fingerprint(self) -> str:

@@ -4,14 +4,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.geometry import Box, Vec3
-from pipeline.ops.fragments import FRAGMENT, Rows, fragment_table, merge_rows, runs
+from pipeline.ops.fragments import FRAGMENT, PRODUCTS, Rows, fragment_table, merge_rows, moved_moments, runs
 from pipeline.ops.label import label
 
 CORE = Box((10, 20, 30), (16, 29, 41))
 EXTENT = (50, 60, 70)
 
 
-def by_definition(labels: NDArray[np.uint32], n: int, core: Box, extent: Vec3, semantic: NDArray[np.uint8]) -> Rows:
+def some_tissue() -> NDArray[np.bool_]:
+    return np.random.default_rng(5).random(CORE.shape) < 0.7
+
+
+def by_definition(
+    labels: NDArray[np.uint32],
+    n: int,
+    core: Box,
+    extent: Vec3,
+    semantic: NDArray[np.uint8],
+    tissue: NDArray[np.bool_] | None = None,
+) -> Rows:
     rows = np.zeros(n, FRAGMENT)
     for row, value in zip(rows, range(1, n + 1), strict=True):
         at = np.argwhere(labels == value) + np.array(core.start)
@@ -19,6 +30,8 @@ def by_definition(labels: NDArray[np.uint32], n: int, core: Box, extent: Vec3, s
         row["voxels"], row["first"] = len(at), linear.min()
         row["start"], row["stop"], row["coordinate_sum"] = at.min(0), at.max(0) + 1, at.sum(0)
         row["probability_sum"] = semantic[labels == value].astype(np.int64).sum()
+        row["second_moment"] = [sum(int(i[a]) * int(i[b]) for i in at) % 2**64 for a, b in PRODUCTS]
+        row["inside"] = 0 if tissue is None else np.count_nonzero(tissue[labels == value])
     return rows
 
 
@@ -31,8 +44,21 @@ def random_block(density: float, seed: int = 0) -> tuple[NDArray[np.uint32], int
 def test_rows_equal_their_definition_at_every_density() -> None:
     for density in (0.02, 0.1, 0.3, 0.6, 1.0):
         labels, n, semantic = random_block(density)
-        expected = by_definition(labels, n, CORE, EXTENT, semantic)
-        assert np.array_equal(fragment_table(labels, n, CORE, EXTENT, semantic), expected)
+        expected = by_definition(labels, n, CORE, EXTENT, semantic, some_tissue())
+        assert np.array_equal(fragment_table(labels, n, CORE, EXTENT, semantic, some_tissue()), expected)
+
+
+def test_second_moments_that_wrapped_are_small_and_true_again_at_the_start_of_the_box() -> None:
+    labels, n, _ = random_block(0.2)
+    core = CORE.shifted((2**40, 10**6, 2**33))  # 2^80 is far beyond 2^64
+    rows = fragment_table(labels, n, core, (2**41, 2**21, 2**34))
+    voxels = [[i + s for i, s in zip(at, core.start, strict=True)] for at in np.argwhere(labels == 1).tolist()]
+    assert rows["second_moment"][0].tolist() == [sum(i[a] * i[b] for i in voxels) % 2**64 for a, b in PRODUCTS]
+    moved = moved_moments(rows["second_moment"], rows["coordinate_sum"], rows["voxels"], -rows["start"])
+    for value in range(1, n + 1):
+        at = np.argwhere(labels == value)
+        at -= at.min(0)
+        assert moved[value - 1].tolist() == [int((at[:, a] * at[:, b]).sum()) for a, b in PRODUCTS]
 
 
 def test_rows_do_not_need_labels_in_raster_order() -> None:
@@ -83,8 +109,8 @@ def test_merged_rows_are_the_rows_of_the_merged_labels() -> None:
     labels, n, semantic = random_block(0.2)
     group = np.arange(n) % 5
     joined = np.concatenate(([0], group + 1)).astype(np.uint32)[labels]
-    merged = merge_rows(fragment_table(labels, n, CORE, EXTENT, semantic), group, 5)
-    assert np.array_equal(merged, by_definition(joined, 5, CORE, EXTENT, semantic))
+    merged = merge_rows(fragment_table(labels, n, CORE, EXTENT, semantic, some_tissue()), group, 5)
+    assert np.array_equal(merged, by_definition(joined, 5, CORE, EXTENT, semantic, some_tissue()))
 
 
 def test_sums_beyond_what_a_float_can_hold_are_merged_exactly() -> None:
