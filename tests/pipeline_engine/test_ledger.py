@@ -102,6 +102,43 @@ def test_any_error_text_stays_one_line(tmp_path: Path, error: str) -> None:
         assert int(ledger.counts[2]) == 22
 
 
+@pytest.mark.parametrize("read_at_a_time", [1, 64, 2**22])
+def test_what_is_replayed_does_not_depend_on_how_much_is_read_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_at_a_time: int
+) -> None:
+    monkeypatch.setattr("pipeline.ledger.REPLAY_BYTES", read_at_a_time)
+    with opened(tmp_path / "l") as ledger:
+        for number in range(0, SIZE, 2):
+            ledger.append(failed(number, "it ! broke"))
+        for number in range(0, SIZE, 4):
+            ledger.append(BlockResult(number, number, 0.001))
+        ledger.append(BlockResult(0, 77, 0.001))
+        ledger.append(failed(4, "too late"))
+    with opened(tmp_path / "l") as ledger:
+        assert [n for n in range(SIZE) if ledger.done[n]] == list(range(0, SIZE, 4))
+        assert (int(ledger.counts[0]), int(ledger.counts[4]), ledger.done_count) == (77, 4, SIZE // 4)
+        assert ledger.failures == dict.fromkeys(range(2, SIZE, 4), "it ! broke")
+        assert list(ledger.pending()) == [n for n in range(SIZE) if n % 4]
+        assert round(float(ledger.seconds[0]), 9) == 0.011
+
+
+def test_a_line_that_no_ledger_wrote_is_not_taken_for_a_block(tmp_path: Path) -> None:
+    with opened(tmp_path / "l") as ledger:
+        ledger.append(BlockResult(1, 11))
+    with (tmp_path / "l").open("a") as file:
+        file.write("2 22\n")
+    with pytest.raises(ValueError, match="number of columns changed"):
+        opened(tmp_path / "l")
+
+
+def test_done_blocks_are_counted_once_however_often_they_are_done(tmp_path: Path) -> None:
+    with opened(tmp_path / "l", 2) as ledger:
+        for number in (0, 0, 1):
+            assert not ledger.is_complete
+            ledger.append(BlockResult(number, 5))
+        assert (ledger.done_count, ledger.is_complete) == (2, True)
+
+
 def test_a_line_reads_back_as_its_result() -> None:
     assert parse_line("7 42 1500 20 3") == BlockResult(7, 42, 1.5, 0.02, 0.003)
     assert parse_line("7 ! ValueError: a ! b") == failed(7, "ValueError: a ! b")
