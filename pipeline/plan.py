@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import cast
 
 from pipeline.config import InstanceSettings, RunConfig
 from pipeline.ensemble import Member, common_multiple, common_scale, load_members, scale_warnings
 from pipeline.errors import BadInput, raise_all
 from pipeline.geometry import FloatVec3, Vec3, vec3
 from pipeline.grid import BlockGrid
-from pipeline.model.spec import ModelSpec, Thresholds
-from pipeline.ops.label import Connectivity
+from pipeline.model.spec import ModelSpec
 from pipeline.ops.predict import PredictOp
 from pipeline.ops.resample import coarse_extent
+from pipeline.ops.settings import InstancePlan as InstancePlan
 from pipeline.ops.tta import variants
+from pipeline.presets import instance_plan as instance_plan
 from pipeline.statistics import GreyScale, require_grey, sample_grey
 from pipeline.volume import Volume, open_volume
 
@@ -26,20 +26,6 @@ DEFAULT_PATCH = (32, 128, 128)
 LARGEST_BLOCK_VOXELS = 2**31  # labels of a block are uint32, and cc3d holds 4 bytes a voxel beside them
 CHUNK_LIMIT = 128
 HALVED_FOUR_TIMES = (1, 16, 16)
-
-
-@dataclass(frozen=True, slots=True)
-class InstancePlan:
-    """The instance settings as the ops take them: thresholds as uint8 levels, distances as voxels z y x."""
-
-    seed_above: int
-    boundary_below: int
-    connectivity: Connectivity
-    grow: str
-    mask_above: int
-    radius: Vec3
-    minimum_voxels: int
-    minimum_seed_voxels: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,54 +118,6 @@ def default_block(extent: Vec3, patch: Vec3 = DEFAULT_PATCH) -> Vec3:
 def _sides(extent: Vec3, parts: list[int]) -> Vec3:
     steps = [16 if n == 1 else 64 for n in parts]
     return vec3(-(-e // (n * s)) * s for e, n, s in zip(extent, parts, steps, strict=True))
-
-
-def instance_plan(settings: InstanceSettings, voxel_size_nm: FloatVec3, spec: ModelSpec | None) -> InstancePlan:
-    """Resolve the preset and convert probabilities to uint8 levels and nanometres to voxels.
-
-    Published: T1 0.9 and T2 0.8 on truncated uint8 maps, 6-connected, isolated voxels dropped, dilated by 1x7x7, then
-    < 128 voxels dropped (reference: post-processing of the MitoEM2021 challenge code). Default: the model's thresholds.
-    """
-    base = PUBLISHED if settings.preset == "published" else _default_instances(spec, voxel_size_nm)
-    chosen = {name: getattr(settings, name) for name in base if getattr(settings, name) is not None}
-    values = {**base, **chosen}
-    kind = str(values["grow"])
-    reach = float(values["grow_nm"])
-    radius = vec3(int(reach / size + 1e-6) for size in voxel_size_nm) if kind == "mask" else (0, 0, 0)
-    return InstancePlan(
-        seed_above=int(255 * float(values["seed_above"])),
-        boundary_below=int(255 * float(values["boundary_below"])),
-        connectivity=cast(Connectivity, values["connectivity"]),
-        grow="none" if kind == "mask" and not any(radius) else kind,
-        mask_above=int(255 * float(values["mask_above"])),
-        radius=radius,
-        minimum_voxels=int(values["minimum_voxels"]),
-        minimum_seed_voxels=2 if settings.preset == "published" else 1,
-    )
-
-
-PUBLISHED: dict[str, float | int | str] = {
-    "seed_above": 0.9,
-    "boundary_below": 0.8,
-    "connectivity": 6,
-    "grow": "dilate",
-    "mask_above": 0.9,
-    "grow_nm": 0.0,
-    "minimum_voxels": 128,
-}
-
-
-def _default_instances(spec: ModelSpec | None, voxel_size_nm: FloatVec3) -> dict[str, float | int | str]:
-    thresholds = Thresholds() if spec is None else spec.thresholds
-    return {
-        "seed_above": thresholds.seed_semantic,
-        "boundary_below": thresholds.seed_boundary,
-        "connectivity": 6,
-        "grow": "mask",
-        "mask_above": thresholds.semantic,
-        "grow_nm": thresholds.grow_nm,
-        "minimum_voxels": int(thresholds.minimum_um3 * 1e9 / prod(voxel_size_nm)),
-    }
 
 
 def _predict_op(config: RunConfig, source: Volume, specs: Sequence[ModelSpec], size: FloatVec3) -> PredictOp:

@@ -15,6 +15,7 @@ from pipeline.formats import Kind
 from pipeline.geometry import Vec3
 from pipeline.grid import BlockGrid
 from pipeline.ops.fragments import Rows
+from pipeline.ops.grow import halo
 from pipeline.ops.instances import instance_table
 from pipeline.plan import InstancePlan, Plan
 from pipeline.run import (
@@ -170,7 +171,7 @@ def _grow_step(
         extent=grid.extent,
         kind="dilate" if settings.grow == "dilate" else "mask",
         mask_above=settings.mask_above,
-        radius=settings.radius,
+        radius=halo(settings.grow_nm, settings.voxel_size_nm),
     )
     final = digest({"grow": stage.fingerprint, "minimum": settings.minimum_voxels})
     return stage, directory.table("offsets", stage.fingerprint), directory.table("regroup", final), final

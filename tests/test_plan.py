@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import InstanceSettings
+from pipeline.config import InstanceSettings, RunConfig, parse_settings
 from pipeline.errors import BadInput
 from pipeline.grid import BlockGrid
+from pipeline.ops.grow import halo
 from pipeline.plan import DEFAULT_BLOCK_VOXELS, block_shape, chunk_shape, default_block, instance_plan
 
 SIDE = st.integers(1, 3000)
@@ -59,7 +60,7 @@ def test_a_setting_wins_over_its_preset() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "grow_nm", "radius"),
+    ("size", "grow_nm", "voxels"),
     [
         ((30.0, 8.0, 8.0), 60.0, (2, 7, 7)),
         ((10.0, 10.0, 10.0), 60.0, (6, 6, 6)),
@@ -67,15 +68,64 @@ def test_a_setting_wins_over_its_preset() -> None:
     ],
 )
 def test_growth_in_nanometres_becomes_whole_voxels_of_each_axis(
-    size: tuple[float, float, float], grow_nm: float, radius: tuple[int, int, int]
+    size: tuple[float, float, float], grow_nm: float, voxels: tuple[int, int, int]
 ) -> None:
     plan = instance_plan(InstanceSettings(grow="mask", grow_nm=grow_nm), size, None)
-    assert (plan.grow, plan.radius) == ("mask", radius)
+    assert plan.grow == "mask"
+    assert halo(plan.grow_nm, plan.voxel_size_nm) == voxels
 
 
 def test_growth_of_less_than_a_voxel_is_none() -> None:
     plan = instance_plan(InstanceSettings(grow="mask", grow_nm=5.0), (30.0, 8.0, 8.0), None)
-    assert (plan.grow, plan.radius) == ("none", (0, 0, 0))
+    assert (plan.grow, plan.grow_nm) == ("none", 0.0)
+
+
+def test_the_baseline_preset_is_the_published_baseline() -> None:
+    plan = instance_plan(InstanceSettings(preset="bc_watershed"), (30.0, 8.0, 8.0), None)
+    assert (plan.seed_above, plan.boundary_below, plan.mask_above) == (229, 204, 216)  # .9, .8 and .85, truncated
+    assert (plan.connectivity, plan.grow, plan.minimum_voxels, plan.minimum_seed_voxels) == (26, "watershed", 128, 32)
+    assert plan.watershed_halo == (16, 62, 62)
+
+
+def test_a_smallest_volume_becomes_voxels_rounded_up() -> None:
+    size = (5.0, 5.0, 5.0)  # 125 nm^3 a voxel
+    voxels = [instance_plan(InstanceSettings(minimum_um3=v), size, None).minimum_voxels for v in (0, 1e-6, 1.01e-6)]
+    assert voxels == [0, 8, 9]
+    assert instance_plan(InstanceSettings(minimum_voxels=3), size, None).minimum_voxels == 3
+    assert instance_plan(InstanceSettings(), size, None).minimum_voxels == 8000  # 0.001 um^3
+
+
+def test_two_smallest_sizes_at_once_are_refused() -> None:
+    with pytest.raises(BadInput, match=r"instances.*minimum_voxels and minimum_um3.*give one of them"):
+        parse_settings(RunConfig, {"input": "a", "output": "b", "instances": {"minimum_voxels": 1, "minimum_um3": 1}})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("preset", "watershed"),
+        ("grow", "flood"),
+        ("watershed_halo_nm", -1),
+        ("fill_holes_nm", float("inf")),
+        ("minimum_seed_voxels", -1),
+        ("minimum_um3", -0.1),
+        ("join_gap", -1),
+        ("join_gap", 1.5),
+        ("join_overlap", 1.1),
+        ("tissue_fraction", -0.1),
+        ("drop_border", "perhaps"),
+    ],
+)
+def test_an_instance_setting_out_of_range_is_refused_by_its_name(key: str, value: object) -> None:
+    with pytest.raises(BadInput, match=f"instances.{key}="):
+        parse_settings(RunConfig, {"input": "a", "output": "b", "instances": {key: value}})
+
+
+def test_the_largest_hole_is_whole_voxels_of_each_axis_and_none_by_default() -> None:
+    size = (30.0, 8.0, 8.0)
+    assert instance_plan(InstanceSettings(fill_holes_nm=100.0), size, None).fill_holes == (3, 12, 12)
+    for preset in ("default", "published", "bc_watershed"):
+        assert instance_plan(InstanceSettings(preset=preset), size, None).fill_holes == (0, 0, 0)
 
 
 def test_thresholds_reach_both_ends_of_the_stored_scale() -> None:

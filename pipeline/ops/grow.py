@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.geometry import Vec3
+from pipeline.geometry import FloatVec3, Vec3, vec3
 
 FREE, CLAIMED = 1, 2  # states of a mask voxel without a label: before, and during, the layer that labels it
 
@@ -37,6 +37,17 @@ def grow(labels: NDArray[Any], mask: NDArray[np.bool_], radius: Vec3) -> NDArray
     seeds = np.flatnonzero(_beside(state, radius) & (grown != 0))
     _spread(grown.reshape(-1), state.reshape(-1), seeds, _steps(grown.shape, radius), max(radius))
     return grown[1:-1, 1:-1, 1:-1]
+
+
+def halo(reach_nm: float, voxel_size_nm: FloatVec3) -> Vec3:
+    """Whole voxels z, y, x that a reach spans: growth looks no further beyond a block than that."""
+    reach = _picometres(reach_nm)
+    return vec3(reach // max(1, _picometres(size)) for size in voxel_size_nm)
+
+
+def _picometres(length_nm: float) -> int:
+    # Rounded down: n steps of a rounded size are never longer than they truly are, so "up to the reach" includes it.
+    return int(length_nm * 1000 + 1e-3)
 
 
 def dilate(labels: NDArray[Any], size: Vec3 = (1, 7, 7)) -> NDArray[Any]:

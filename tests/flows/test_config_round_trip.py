@@ -18,18 +18,26 @@ SIDES = st.tuples(SIDE, SIDE, SIDE)
 SHARE = st.floats(0, 1)
 LENGTH = st.floats(min_value=1e-3, max_value=1e6)
 TEXT = st.text(min_size=1, max_size=30)
-INSTANCES = st.fixed_dictionaries(
-    {},
-    optional={
-        "preset": st.sampled_from(["default", "published"]),
-        "seed_above": SHARE,
-        "boundary_below": SHARE,
-        "mask_above": SHARE,
-        "connectivity": st.sampled_from([6, 18, 26]),
-        "grow": st.sampled_from(["mask", "dilate", "none"]),
-        "grow_nm": st.floats(0, 1e6),
-        "minimum_voxels": st.integers(0, 10**12),
-    },
+WITHOUT_MINIMUM: dict[str, st.SearchStrategy[Any]] = {
+    "preset": st.sampled_from(["default", "published", "bc_watershed"]),
+    "seed_above": SHARE,
+    "boundary_below": SHARE,
+    "mask_above": SHARE,
+    "connectivity": st.sampled_from([6, 18, 26]),
+    "grow": st.sampled_from(["mask", "dilate", "watershed", "none"]),
+    "grow_nm": st.floats(0, 1e6),
+    "watershed_halo_nm": st.floats(0, 1e6),
+    "fill_holes_nm": st.floats(0, 1e6),
+    "minimum_seed_voxels": st.integers(0, 10**12),
+    "drop_border": st.booleans(),
+    "tissue_mask": st.sampled_from(["mask.tif", "s3://bucket/mask.zarr[0:4,:,:]"]),
+    "tissue_fraction": SHARE,
+    "join_gap": st.integers(0, 99),
+    "join_overlap": SHARE,
+}
+INSTANCES = st.one_of(
+    st.fixed_dictionaries({}, optional={**WITHOUT_MINIMUM, "minimum_voxels": st.integers(0, 10**12)}),
+    st.fixed_dictionaries({}, optional={**WITHOUT_MINIMUM, "minimum_um3": st.floats(0, 1e6)}),
 )
 PREDICT = st.fixed_dictionaries(
     {},
