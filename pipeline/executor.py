@@ -12,6 +12,7 @@ from typing import Protocol
 
 from pipeline.errors import StageFailed
 from pipeline.ledger import Ledger
+from pipeline.source_run import damage_remedy
 from pipeline.stage import BlockResult, Stage, run_block
 
 # Called after every block with the ledger; may raise RunCancelled to stop the stage between blocks.
@@ -114,7 +115,7 @@ def require_complete(stage: Stage, ledger: Ledger) -> None:
     more = f"\n  and {missing - len(shown)} more" if missing > len(shown) else ""
     raise StageFailed(
         f"stage {stage.name}: {missing} of {ledger.size} blocks failed; the others are kept. Run the same command "
-        "again to compute only these:\n  " + "\n  ".join(lines) + more
+        "again to compute only these:\n  " + "\n  ".join(lines) + more + damage_remedy(ledger.failures.values())
     )
 
 

@@ -18,9 +18,12 @@ from pipeline.errors import BadInput
 from pipeline.formats import Kind
 from pipeline.formats.address import is_remote
 from pipeline.grid import BlockGrid
+from pipeline.ops.label import to_uint8
 from pipeline.plan import Plan, block_shape, chunk_shape, instance_plan, make_plan, required_voxel_size
 from pipeline.run import RunDirectory, Step, claim, identity, recognised, source_fingerprint
+from pipeline.source_run import require_complete_array
 from pipeline.stage import digest
+from pipeline.statistics import sample_boxes
 from pipeline.steps import Labelling, Maps, export_step, instance_steps, predict_step
 from pipeline.verify import is_finished
 from pipeline.volume import Volume, open_volume
@@ -180,3 +183,15 @@ def _require_maps(config: InstancesConfig, semantic: Volume, boundary: Volume) -
                 "a probability map is uint8 (0..255) or float (0..1)",
                 "the scale of any other dtype is a guess",
             )
+        require_complete_array(volume, address)
+        _require_probabilities(address, volume)
+
+
+def _require_probabilities(address: str, volume: Volume) -> None:
+    """Refuse a float map whose samples are no probabilities; what they do not hold, its block finds."""
+    for box in sample_boxes(volume) if np.dtype(volume.dtype).kind == "f" else ():
+        try:
+            values = volume.read(box)
+        except BadInput:  # a torn chunk: its block will fail by name, and the others go on
+            continue
+        to_uint8(values, f"{address} {box}")

@@ -5,16 +5,20 @@ from __future__ import annotations
 import io
 import os
 import tempfile
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numcodecs import Zstd
 
+from pipeline.errors import BadInput
 from pipeline.formats import Array
 
 _FOLDER_SIZE = 1000  # files a folder; folders of 10^6 files are slow on every network file system
 _ZSTD = Zstd(level=1)
+# What zstd, zip and numpy raise for a file that is cut short, overwritten or gone.
+_TORN = (OSError, ValueError, RuntimeError, EOFError, KeyError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +34,24 @@ class BlockTables:
         write_whole(self._path(number), bytes(_ZSTD.encode(buffer.getbuffer())))
 
     def read(self, number: int) -> dict[str, Array]:
-        """The arrays of a block."""
-        with np.load(io.BytesIO(_ZSTD.decode(self._path(number).read_bytes())), allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
+        """The arrays of a block.
+
+        Raises:
+            BadInput: the file is torn or gone; names it and what makes it again.
+        """
+        path = self._path(number)
+        try:
+            with np.load(io.BytesIO(_ZSTD.decode(path.read_bytes())), allow_pickle=False) as stored:
+                return {name: stored[name] for name in stored.files}
+        except _TORN as error:
+            ledger = self.folder.parent.parent / "ledgers" / f"{self.folder.name.partition('-')[0]}.ledger"
+            raise BadInput(
+                str(path),
+                "a table of a block must be there whole",
+                _cause(error),
+                f"To make it again, delete {ledger} (or in it the lines of block {number} alone) and run the same "
+                "command.",
+            ) from error
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number // _FOLDER_SIZE:05d}" / f"{number}.npz.zst"
@@ -60,6 +79,18 @@ def write_table(path: Path, table: Array) -> None:
 
 
 def open_table(path: Path) -> Array:
-    """A table mapped from disk: reading a slice reads only that slice."""
-    mapped: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+    """A table mapped from disk: reading a slice reads only that slice.
+
+    Raises:
+        BadInput: the file is torn or gone; names it and what makes it again.
+    """
+    try:
+        mapped: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except _TORN as error:
+        remedy = "Delete it and run the same command: it is made again from the tables of the blocks."
+        raise BadInput(str(path), "a table of a run must be there whole", _cause(error), remedy) from error
     return mapped
+
+
+def _cause(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".rstrip(". ")

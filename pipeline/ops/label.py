@@ -12,10 +12,10 @@ from pipeline.errors import BadInput
 Connectivity = Literal[6, 18, 26]
 
 
-def to_uint8(probability: NDArray[Any]) -> NDArray[np.uint8]:
+def to_uint8(probability: NDArray[Any], name: str = "a probability map") -> NDArray[np.uint8]:
     """Quantise probabilities 0..1 of any float dtype and shape to 0..255 by ``floor(255 p + 0.5)``.
 
-    A uint8 map is taken as already quantised and returned as it is.
+    A uint8 map is taken as already quantised and returned as it is. ``name`` says in messages which map it is.
 
     Raises:
         BadInput: a value is NaN or outside 0..1, or the dtype is neither float nor uint8.
@@ -24,14 +24,14 @@ def to_uint8(probability: NDArray[Any]) -> NDArray[np.uint8]:
         return probability
     if not np.issubdtype(probability.dtype, np.floating):
         raise BadInput(
-            f"a probability map of dtype {probability.dtype}",
+            f"{name} of dtype {probability.dtype}",
             "must be uint8 (0..255) or floating point (0..1)",
             "the scale of any other dtype is a guess",
         )
     # min and max carry a NaN along, and a comparison with NaN is false: one test holds for both faults.
     if probability.size and not (probability.min() >= 0 and probability.max() <= 1):
         raise BadInput(
-            f"a probability map with values {probability.min():g}..{probability.max():g}",
+            f"{name} with values {probability.min():g}..{probability.max():g}",
             "must lie in 0..1 without NaN",
             "it is stored as 255 levels",
             "Divide by its maximum, or give a uint8 map.",

@@ -59,7 +59,8 @@ class LabelStage:
         with watch("read"):
             semantic, boundary = self.semantic.read(block.core), self.boundary.read(block.core)
         with watch("op"):
-            semantic = to_uint8(semantic)
+            semantic = to_uint8(semantic, f"{self.semantic}")
+            boundary = to_uint8(boundary, f"{self.boundary}")
             labels, n = label(seeds(semantic, boundary, self.semantic_above, self.boundary_below), self.connectivity)
             rows = fragment_table(labels, n, block.core, self.extent, semantic)
         with watch("write"):
