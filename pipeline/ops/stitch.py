@@ -9,7 +9,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.geometry import Vec3
+from pipeline.geometry import Vec3, vec3
 from pipeline.ops.label import Connectivity
 
 Plane = NDArray[np.uint32]
@@ -73,10 +73,10 @@ def touching_pairs(own: Rim, neighbour: Rim, offset: Vec3, connectivity: Connect
     Returns:
         (k, 2) uint32 pairs (own label, neighbour's label), each once, ascending.
     """
-    ours, theirs = _contact(own, offset), _contact(neighbour, _opposite(offset))
+    ours, theirs = contact(own, offset), contact(neighbour, opposite(offset))
     if not (ours.any() and theirs.any()):
         return np.zeros((0, 2), np.uint32)
-    packed = [_packed(ours[a], theirs[b]) for a, b in _shifts(offset, connectivity)]
+    packed = [_packed(ours[a], theirs[b]) for _, a, b in shifts(offset, connectivity)]
     distinct = np.unique(np.concatenate(packed))
     return np.stack((distinct >> np.uint64(32), distinct & np.uint64(0xFFFFFFFF)), axis=1).astype(np.uint32)
 
@@ -86,8 +86,8 @@ def global_pairs(pairs: NDArray[np.uint32], own_offset: int, neighbour_offset: i
     return pairs.astype(np.int64) + np.array([own_offset - 1, neighbour_offset - 1], np.int64)
 
 
-def _contact(side: Rim, offset: Vec3) -> Plane:
-    """The plane, line or voxel of a block that faces the neighbour at ``offset``."""
+def contact(side: Rim, offset: Vec3) -> Plane:
+    """The plane, line or voxel of a block that faces the neighbour at ``offset``; three axes z, y, x kept."""
     axis = next(axis for axis in range(3) if offset[axis])
     plane = side.planes[axis][offset[axis] > 0]
     for other in range(axis + 1, 3):
@@ -96,13 +96,22 @@ def _contact(side: Rim, offset: Vec3) -> Plane:
     return plane
 
 
-def _shifts(offset: Vec3, connectivity: Connectivity) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
-    """Index pairs that lay each voxel of a contact over one of its connected voxels opposite."""
+def shifts(offset: Vec3, connectivity: Connectivity) -> Iterator[tuple[Vec3, tuple[slice, ...], tuple[slice, ...]]]:
+    """Index pairs that lay each voxel of a contact over one of its connected voxels opposite.
+
+    Yields the step z, y, x from the one voxel to the other, and the indices into both contacts.
+    """
     order = ORDER[connectivity]
     choices = [(0,) if step else (0, -1, 1) for step in offset]
     for shift in product(*choices):
         if _norm(offset) + _norm(shift) <= order:
-            yield tuple(_trimmed(-step) for step in shift), tuple(_trimmed(step) for step in shift)
+            step = vec3(o + s for o, s in zip(offset, shift, strict=True))
+            yield step, tuple(_trimmed(-s) for s in shift), tuple(_trimmed(s) for s in shift)
+
+
+def opposite(offset: Vec3) -> Vec3:
+    """The way back."""
+    return -offset[0], -offset[1], -offset[2]
 
 
 def _packed(ours: Plane, theirs: Plane) -> NDArray[np.uint64]:
@@ -125,7 +134,3 @@ def _at(axis: int, part: slice) -> tuple[slice, ...]:
 
 def _norm(offset: tuple[int, ...]) -> int:
     return sum(abs(step) for step in offset)
-
-
-def _opposite(offset: Vec3) -> Vec3:
-    return -offset[0], -offset[1], -offset[2]
