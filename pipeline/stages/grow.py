@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from pipeline.formats import Array
-from pipeline.geometry import Box, Vec3, vec3
+from pipeline.geometry import Box, Vec3
 from pipeline.grid import Block, BlockGrid
 from pipeline.ops.fragments import fragment_table
 from pipeline.ops.grow import dilate, grow
 from pipeline.ops.label import to_uint8
-from pipeline.ops.relabel import compact, relabel
+from pipeline.ops.relabel import compact
 from pipeline.stage import BlockResult, Stopwatch, digest
-from pipeline.tables import BlockTables, open_table
+from pipeline.stages.provisional import Provisional
+from pipeline.tables import BlockTables
 from pipeline.volume import Volume
 
 PUBLISHED_DILATION = (1, 7, 7)
@@ -73,7 +72,7 @@ class GrowStage:
         watch = Stopwatch()
         box = block.core.grown(self.halo).clipped(Box.of_shape(self.extent))
         with watch("read"):
-            ids = self._instances(box)
+            ids = Provisional(self.labels, self.grid, self.offsets, self.table).read(box)
             if not ids.any():  # nothing grows into the core: no chunks to write, and none from an attempt before
                 return watch.result(block.number)
             semantic = to_uint8(self.semantic.read(box))
@@ -87,26 +86,3 @@ class GrowStage:
                 self.grown.write(block.core, local)
                 self.rows.write(block.number, {"ids": present, "rows": rows})
         return watch.result(block.number, len(present))
-
-    def _instances(self, box: Box) -> Array:
-        """Provisional instance ids of a box that may reach into neighbouring blocks."""
-        parts = list(self._parts(box))
-        ids = np.zeros(box.shape, np.uint64)
-        if not parts:
-            return ids
-        hull = Box(
-            vec3(min(part.start[axis] for part, _ in parts) for axis in range(3)),
-            vec3(max(part.stop[axis] for part, _ in parts) for axis in range(3)),
-        )
-        local = self.labels.read(hull)
-        for part, table in parts:
-            ids[part.slices(box.start)] = relabel(np.ascontiguousarray(local[part.slices(hull.start)]), table)
-        return ids
-
-    def _parts(self, box: Box) -> Iterator[tuple[Box, Array]]:
-        """The parts of a box in blocks that hold an instance, with their slices of the table."""
-        offsets, table = open_table(self.offsets), open_table(self.table)
-        for block in self.grid.covering(box):
-            ids = np.asarray(table[int(offsets[block.number]) : int(offsets[block.number + 1])])
-            if ids.any():
-                yield block.core.clipped(box), ids

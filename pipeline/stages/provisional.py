@@ -1,0 +1,78 @@
+"""The provisional instance ids of any box: the stored block-local labels with the ids that their blocks give them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.geometry import Box, vec3
+from pipeline.grid import BlockGrid
+from pipeline.ops.relabel import relabel
+from pipeline.tables import BlockTables, open_table
+from pipeline.volume import Volume
+
+Ids = npt.NDArray[np.uint64]
+
+
+@dataclass(frozen=True)
+class Provisional:
+    """Provisional instances as stored: seeds after the merge, or what growth made of them.
+
+    Attributes:
+        labels: block-local labels 1..n, uint32.
+        grid: the blocks they are local to.
+        offsets: table of length ``len(grid) + 1``; block b holds ``offsets[b + 1] - offsets[b]`` labels.
+        source: where the ids stand: the merge's table (block b: ``table[offsets[b]:offsets[b + 1]]``), or the blocks'
+            tables of the growth (``ids``).
+    """
+
+    labels: Volume
+    grid: BlockGrid
+    offsets: Path
+    source: Path | BlockTables
+
+    def ids_of(self, number: int) -> Ids:
+        """The instance id of each label of a block, uint64; 0 for a dropped one."""
+        return self._look_up()(number)
+
+    def read(self, box: Box) -> Ids:
+        """Instance ids of a box inside the extent, which may reach over several blocks: uint64, z, y, x."""
+        parts = list(self._parts(box))
+        ids = np.zeros(box.shape, np.uint64)
+        if not parts:
+            return ids
+        hull = Box(
+            vec3(min(part.start[axis] for part, _ in parts) for axis in range(3)),
+            vec3(max(part.stop[axis] for part, _ in parts) for axis in range(3)),
+        )
+        local = self.labels.read(hull)
+        for part, of_labels in parts:
+            ids[part.slices(box.start)] = relabel(np.ascontiguousarray(local[part.slices(hull.start)]), of_labels)
+        return ids
+
+    def _parts(self, box: Box) -> Iterator[tuple[Box, Ids]]:
+        """The parts of a box in blocks that hold an instance, with the ids of their labels."""
+        ids_of = self._look_up()
+        for block in self.grid.covering(box):
+            ids = ids_of(block.number)
+            if ids.any():
+                yield block.core.clipped(box), ids
+
+    def _look_up(self) -> Callable[[int], Ids]:
+        """``ids_of`` with its tables open: opening them takes longer than a look."""
+        offsets = open_table(self.offsets)
+        source = self.source if isinstance(self.source, BlockTables) else open_table(self.source)
+
+        def ids_of(number: int) -> Ids:
+            start, stop = int(offsets[number]), int(offsets[number + 1])
+            if start == stop:
+                return np.zeros(0, np.uint64)
+            if isinstance(source, BlockTables):
+                return source.read(number)["ids"]
+            return np.asarray(source[start:stop])
+
+        return ids_of
