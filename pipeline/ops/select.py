@@ -40,8 +40,9 @@ def kept(rows: Rows, extent: Vec3, plan: InstancePlan, *, tissue: bool = False) 
 
 def touches_border(rows: Rows, extent: Vec3) -> NDArray[np.bool_]:
     """Whether each row's bounding box holds the first or last voxel of an axis of the ``extent`` (z y x)."""
-    outermost: NDArray[np.bool_] = (rows["start"] <= 0) | (rows["stop"] >= np.array(extent))
-    return outermost.any(axis=1)
+    outermost = (rows["start"] <= 0) | (rows["stop"] >= np.array(extent))
+    on_any_axis: NDArray[np.bool_] = np.logical_or.reduce(outermost, axis=1)
+    return on_any_axis
 
 
 def share(counts: NDArray[Any], fraction: float) -> NDArray[np.uint64]:
