@@ -23,7 +23,7 @@ EVERY_S = 2.0  # an artifact update costs about 16 ms
 RUN_KEY = "progress-run"
 # Seconds a megavoxel (of the network's own voxels for predict) on two CPU cores with the shipped model. Only the ratios
 # matter, for the share of a step in the whole run; the time left follows what the run itself is seen to take.
-COST = {"predict": 10.0, "label": 0.03, "stitch": 0.01, "grow": 0.06, "relabel": 0.04, "export": 0.15}
+COST = {"predict": 10.0, "label": 0.03, "stitch": 0.01, "grow": 0.06, "relabel": 0.05, "measure": 0.01, "export": 0.15}
 LOG = logging.getLogger(__name__)
 
 
@@ -37,7 +37,13 @@ class Work:
         self._started = time.monotonic()
 
     def enter(self, stage: str) -> None:
-        """A stage begins: those before it that this process did not see were finished by an earlier one."""
+        """A stage begins: those before it that this process did not see were finished by an earlier one.
+
+        A stage that was not known at the start (a level of super-blocks) costs next to nothing and counts so.
+        """
+        self._weights.setdefault(stage, 0.0)
+        for fractions in (self._done, self._before):
+            fractions.setdefault(stage, 0.0)
         for name in list(self._weights)[: list(self._weights).index(stage)]:
             if self._done[name] == 0.0:
                 self._done[name] = self._before[name] = 1.0
@@ -53,7 +59,8 @@ class Work:
     @property
     def percent(self) -> float:
         """0..100."""
-        return 100.0 * self._sum(self._done) / self._sum(dict.fromkeys(self._weights, 1.0))
+        everything = self._sum(dict.fromkeys(self._weights, 1.0))
+        return 100.0 * self._sum(self._done) / everything if everything else 0.0
 
     @property
     def eta_s(self) -> float | None:
@@ -125,7 +132,7 @@ class ArtifactWatcher(Watcher):
                 work.note(stage.name, ledger.done_count / ledger.size)
             seen = True
             whole = ledger.done_count == ledger.size
-            last = whole and stage is self._steps[step].stages[-1]
+            last = whole and stage.name == self._steps[step].all_stages()[-1].name
             if last or time.monotonic() - self._last >= self._every_s:
                 self._last = time.monotonic()
                 self._show(step, f"{stage.name} {ledger.done_count} of {ledger.size} blocks")
@@ -145,4 +152,4 @@ def _weight(step: str, stage: Stage) -> float:
     voxels: float = prod(stage.grid.extent)
     if isinstance(stage, PredictStage):
         voxels *= stage.passes / prod(stage.op.scale)
-    return COST.get(step, 0.1) * voxels
+    return COST.get(stage.name, COST.get(step, 0.1)) * voxels

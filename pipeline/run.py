@@ -81,13 +81,19 @@ class RunDirectory:
 class Step:
     """What a person sees as one stage: block stages in order, then a global function that writes one table.
 
-    ``finish`` must be quick to call again once its table is there.
+    ``planned`` gives further stages that only the results of earlier steps decide: none before those are there, then
+    always the same. ``finish`` must be quick to call again once its table is there.
     """
 
     name: str
     stages: tuple[Stage, ...]
     prepare: Callable[[], None] = lambda: None
+    planned: Callable[[], tuple[Stage, ...]] = lambda: ()
     finish: Callable[[], None] = lambda: None
+
+    def all_stages(self) -> tuple[Stage, ...]:
+        """Those known from the start and those known by now."""
+        return (*self.stages, *self.planned())
 
 
 def run_step(directory: RunDirectory, step: Step, executor: Executor, progress: StepProgress | None = None) -> None:
@@ -98,7 +104,7 @@ def run_step(directory: RunDirectory, step: Step, executor: Executor, progress: 
         RunCancelled: ``progress`` asked to stop.
     """
     step.prepare()
-    for stage in step.stages:
+    for stage in step.all_stages():
         with open_ledger(directory, stage) as ledger:
             report = None if progress is None else progress(step.name, stage)
             run_stage(stage, ledger, executor, report)

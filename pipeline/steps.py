@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,6 +18,7 @@ from pipeline.grid import BlockGrid
 from pipeline.ops.fragments import Rows
 from pipeline.ops.grow import halo
 from pipeline.ops.instances import instance_table
+from pipeline.ops.supermerge import super_grids
 from pipeline.plan import InstancePlan, Plan
 from pipeline.run import (
     RunDirectory,
@@ -31,12 +33,16 @@ from pipeline.stage import Stage, digest
 from pipeline.stages.export import ExportStage
 from pipeline.stages.grow import GrowStage
 from pipeline.stages.label import LabelStage
-from pipeline.stages.merge import final_rows, write_merge, write_offsets, write_regroup
+from pipeline.stages.merge import Fragments, final_rows, write_final, write_merge, write_offsets, write_supermerge
 from pipeline.stages.predict import PredictStage
 from pipeline.stages.relabel import RelabelStage
 from pipeline.stages.stitch import StitchStage
-from pipeline.tables import write_whole
+from pipeline.stages.supermerge import SuperMergeStage, UnionTables, super_side
+from pipeline.tables import open_table, write_whole
 from pipeline.volume import Volume
+
+# Fragments joined in one process, about 300 bytes each with their pairs; above, super-blocks of about as many.
+MERGE_AT_ONCE = 2**22
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +62,8 @@ class Labelling:
     grid: BlockGrid
     chunks: Vec3
     settings: InstancePlan
+    tissue: Volume | None = None
+    merge_at_once: int = MERGE_AT_ONCE
 
 
 def predict_step(plan: Plan, directory: RunDirectory) -> tuple[Step, Maps]:
@@ -96,37 +104,108 @@ def instance_steps(labelling: Labelling, maps: Maps) -> tuple[list[Step], Volume
         grid=grid,
         connectivity=label.connectivity,
     )
-    grows = settings.grow != "none"
-    minimum = settings.minimum_seed_voxels if grows else settings.minimum_voxels
+    joined, table, merged = _joined(labelling, label, stitch)
+    if not (_grows(labelling) or _selects(settings)):
+        relabel, segmentation = _relabel_step(labelling, label, offsets, table, merged)
+        return [*joined, relabel], segmentation, relabel.stages[0].fingerprint
+    steps, found, merged_again = joined, Provisional(label, offsets, table), merged
+    if _grows(labelling):
+        grow = _grow_stage(labelling, maps, label, (offsets, table, merged))
+        found = Provisional(grow, directory.table("offsets", grow.fingerprint), table)
+        steps, merged_again = [*steps, _grow_step(labelling, grow, found.offsets)], grow.fingerprint
+    final = digest({"source": merged_again, "minimum": settings.minimum_voxels, "border": settings.drop_border})
+    final_table = directory.table("final", final)
+    select = Step("select", (), finish=lambda: _select(labelling, found, final_table))
+    relabel, segmentation = _relabel_step(labelling, found.source, found.offsets, final_table, final)
+    return [*steps, select, relabel], segmentation, relabel.stages[0].fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class Provisional:
+    """Stored labels with their provisional ids: of the seeds, or after growth.
+
+    ``merged`` is the table of provisional ids of the seeds' fragments; grown labels have theirs beside their rows.
+    """
+
+    source: LabelStage | GrowStage
+    offsets: Path
+    merged: Path
+
+
+def _grows(labelling: Labelling) -> bool:
+    """Whether labels change after the merge; then their rows are made again, and only then inside a tissue mask."""
+    settings = labelling.settings
+    return settings.grow != "none" or all(settings.fill_holes) or labelling.tissue is not None
+
+
+def _selects(settings: InstancePlan) -> bool:
+    """Whether more than a size decides which instances there are."""
+    return settings.drop_border or settings.join_gap > 0
+
+
+def _joined(labelling: Labelling, label: LabelStage, stitch: StitchStage) -> tuple[list[Step], Path, str]:
+    """label, stitch and merge: the provisional id of every fragment, in a table; and its fingerprint."""
+    directory, grid, settings = labelling.directory, labelling.grid, labelling.settings
+    provisional = _grows(labelling) or _selects(settings)
+    minimum = settings.minimum_seed_voxels if provisional else settings.minimum_voxels
     merged = digest({"stitch": stitch.fingerprint, "minimum": minimum})
     table = directory.table("merge", merged)
-    steps = [
-        Step(
-            "label",
-            (label,),
-            prepare=partial(_create, (label.labels,), grid),
-            finish=lambda: write_offsets(offsets, counts_of(directory, label)),
-        ),
-        Step(
-            "stitch",
-            (stitch,),
-            finish=lambda: write_merge(
-                table, label.rows, stitch.pairs, counts_of(directory, label), counts_of(directory, stitch), minimum
+    pair_offsets = directory.table("pair-offsets", stitch.fingerprint)
+    fragments = partial(counts_of, directory, label)
+    touching = partial(counts_of, directory, stitch)
+    levels = partial(_super_levels, labelling, label, stitch, minimum, pair_offsets)
+
+    def merge() -> None:
+        if chosen := levels():
+            write_supermerge(table, chosen, int(fragments().sum()), prod(grid.extent))
+        else:
+            write_merge(table, label.rows, stitch.pairs, fragments(), touching(), minimum)
+
+    return (
+        [
+            Step(
+                "label",
+                (label,),
+                prepare=partial(_create, (label.labels,), grid),
+                finish=lambda: write_offsets(stitch.offsets, fragments()),
             ),
-        ),
-    ]
-    if not grows:
-        relabel, segmentation = _relabel_step(labelling, label, offsets, table, merged)
-        return [*steps, relabel], segmentation, relabel.stages[0].fingerprint
-    grow, final_offsets, final_table, final = _grow_step(labelling, maps, label, (offsets, table, merged))
-    relabel, segmentation = _relabel_step(labelling, grow, final_offsets, final_table, final)
-    growing = Step(
-        "grow",
-        (grow,),
-        prepare=partial(_create, (grow.grown,), grid),
-        finish=lambda: _finish_growing(directory, grow, final_offsets, final_table, settings.minimum_voxels),
+            Step("stitch", (stitch,), finish=lambda: write_offsets(pair_offsets, touching())),
+            Step("merge", (), planned=levels, finish=merge),
+        ],
+        table,
+        merged,
     )
-    return [*steps, growing, relabel], segmentation, relabel.stages[0].fingerprint
+
+
+def _super_levels(
+    labelling: Labelling, label: LabelStage, stitch: StitchStage, minimum: int, pair_offsets: Path
+) -> tuple[SuperMergeStage, ...]:
+    """The levels of super-blocks, finest first; none before the labels are there, or where one process joins all."""
+    directory, grid = labelling.directory, labelling.grid
+    if not stitch.offsets.exists():
+        return ()
+    fragments = int(open_table(stitch.offsets)[-1])
+    if fragments <= labelling.merge_at_once:
+        return ()
+    levels: list[SuperMergeStage] = []
+    for level, supers in enumerate(super_grids(grid.shape, super_side(fragments, len(grid), labelling.merge_at_once))):
+        levels.append(
+            SuperMergeStage(
+                level=level,
+                grid=supers,
+                below=levels[-1] if levels else None,
+                blocks=grid,
+                rows=label.rows,
+                pairs=stitch.pairs,
+                offsets=stitch.offsets,
+                pair_offsets=pair_offsets,
+                unions=UnionTables(directory.block_tables(f"merge-{level}")),
+                upstream=stitch.fingerprint,
+                connectivity=label.connectivity,
+                minimum_voxels=minimum,
+            )
+        )
+    return tuple(levels)
 
 
 def export_step(directory: RunDirectory, layers: dict[str, tuple[Kind, Volume, str]], chunk: Vec3) -> Step:
@@ -154,12 +233,10 @@ def _label_stage(labelling: Labelling, maps: Maps) -> LabelStage:
     )
 
 
-def _grow_step(
-    labelling: Labelling, maps: Maps, label: LabelStage, seeds: tuple[Path, Path, str]
-) -> tuple[GrowStage, Path, Path, str]:
+def _grow_stage(labelling: Labelling, maps: Maps, label: LabelStage, seeds: tuple[Path, Path, str]) -> GrowStage:
     directory, grid, settings = labelling.directory, labelling.grid, labelling.settings
     offsets, table, fingerprint = seeds
-    stage = GrowStage(
+    return GrowStage(
         labels=label.labels,
         semantic=maps.semantic,
         offsets=offsets,
@@ -173,8 +250,15 @@ def _grow_step(
         mask_above=settings.mask_above,
         radius=halo(settings.grow_nm, settings.voxel_size_nm),
     )
-    final = digest({"grow": stage.fingerprint, "minimum": settings.minimum_voxels})
-    return stage, directory.table("offsets", stage.fingerprint), directory.table("regroup", final), final
+
+
+def _grow_step(labelling: Labelling, grow: GrowStage, offsets: Path) -> Step:
+    return Step(
+        "grow",
+        (grow,),
+        prepare=partial(_create, (grow.grown,), labelling.grid),
+        finish=lambda: write_offsets(offsets, counts_of(labelling.directory, grow)),
+    )
 
 
 def _relabel_step(
@@ -192,10 +276,11 @@ def _relabel_step(
     return Step("relabel", (stage,), prepare=partial(_create, (segmentation,), grid), finish=finish), segmentation
 
 
-def _finish_growing(directory: RunDirectory, grow: GrowStage, offsets: Path, table: Path, minimum: int) -> None:
-    counts = counts_of(directory, grow)
-    write_offsets(offsets, counts)
-    write_regroup(table, grow.rows, counts, minimum)
+def _select(labelling: Labelling, found: Provisional, table: Path) -> None:
+    counts = counts_of(labelling.directory, found.source)
+    fragments = Fragments(found.source.rows, counts, found.offsets, found.merged, isinstance(found.source, GrowStage))
+    minimum = labelling.settings.minimum_voxels
+    write_final(table, fragments, lambda rows: rows["voxels"] >= minimum, None, labelling.grid.extent)
 
 
 def _write_instances(path: Path, rows: Rows, grid: BlockGrid, segmentation: Volume) -> None:
@@ -219,5 +304,5 @@ def _create_layers(levels: Sequence[ExportLevel]) -> None:
 
 
 def stages_of(steps: Sequence[Step]) -> list[Stage]:
-    """All block stages, in order."""
-    return [stage for step in steps for stage in step.stages]
+    """All block stages that are known by now, in order."""
+    return [stage for step in steps for stage in step.all_stages()]

@@ -108,8 +108,9 @@ def status_of(directory: RunDirectory) -> list[StageStatus]:
 
 
 def _order(stage: str) -> tuple[int, str]:
-    names = ("predict", "label", "stitch", "grow", "relabel")
-    return (names.index(stage), "") if stage in names else (len(names), stage)
+    names = ("predict", "label", "stitch", "merge", "grow", "bridge", "relabel", "measure")
+    name, _, level = stage.partition("-")
+    return (names.index(name), level) if name in names else (len(names), stage)
 
 
 def _status(path: Path) -> StageStatus | None:

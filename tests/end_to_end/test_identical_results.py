@@ -159,7 +159,7 @@ def _grown_nm(directory: Path) -> float:
 
 def _crossing(directory: Path) -> int:
     """How many instances have parts in more than one block."""
-    (table,) = (directory / "tables").glob("regroup-*.npy")
+    (table,) = (directory / "tables").glob("final-*.npy")
     ids, parts = np.unique(open_table(table), return_counts=True)
     return int(np.count_nonzero(parts[ids > 0] > 1))
 
