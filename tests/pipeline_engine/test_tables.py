@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.errors import BadInput
 from pipeline.tables import BlockTables, open_table, write_table, write_whole
 
 
@@ -41,9 +42,29 @@ def test_no_folder_holds_more_than_a_thousand_blocks(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 3
 
 
-def test_a_block_without_tables_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        BlockTables(tmp_path).read(3)
+@pytest.mark.parametrize("keep", [None, 0, 10, 0.5, -3])
+def test_a_torn_table_of_a_block_is_named_with_the_stage_to_run_again(tmp_path: Path, keep: float | None) -> None:
+    tables = BlockTables(tmp_path / "tables" / "label-rows")
+    tables.write(3, {"rows": np.arange(1000)})
+    (file,) = (path for path in tmp_path.rglob("*") if path.is_file())
+    if keep is None:
+        file.unlink()
+    else:
+        content = file.read_bytes()
+        file.write_bytes(content[: int(keep * len(content)) if 0 < keep < 1 else int(keep)])
+    ledger = tmp_path / "ledgers" / "label.ledger"
+    with pytest.raises(BadInput, match=rf"^{file}: .* whole.* delete {ledger} \(or in it the lines of block 3 alone\)"):
+        tables.read(3)
+
+
+@pytest.mark.parametrize("keep", [None, 0, 20, 130])
+def test_a_torn_table_of_a_run_is_named_and_may_be_deleted(tmp_path: Path, keep: int | None) -> None:
+    path = tmp_path / "offsets-0123.npy"
+    if keep is not None:
+        write_table(path, np.arange(10))
+        path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(BadInput, match=rf"^{path}: .* whole.* Delete it and run the same command"):
+        open_table(path)
 
 
 def test_objects_are_never_pickled_into_a_table(tmp_path: Path) -> None:

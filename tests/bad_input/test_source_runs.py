@@ -1,0 +1,219 @@
+"""An array that a run has not finished, or that was damaged since, never passes for a whole one."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from command_line import Teramito
+from tiny_run import arguments, ledger_lines, phantom_values, result_of, run_here, settings, write_volume
+
+from pipeline.errors import BadInput
+from pipeline.source_run import open_complete, read_ledger
+
+BLOCKS = {"block.shape": [12, 32, 16]}  # five
+SHAPE = (12, 32, 80)
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A volume of five blocks."""
+    return write_volume(tmp_path_factory.mktemp("raw") / "raw", phantom_values(SHAPE))
+
+
+@pytest.fixture(scope="module")
+def whole(raw: str, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    run_here(settings(raw, folder, tiny_model, BLOCKS))
+    return folder
+
+
+@pytest.fixture
+def source(whole: Path, tmp_path: Path) -> Path:
+    """A copy of it, to be damaged."""
+    shutil.copytree(whole, tmp_path / "source")
+    return tmp_path / "source"
+
+
+def _forget(run: Path, stage: str, *numbers: int, reason: str = "") -> None:
+    """Take blocks out of a ledger; with a reason, as failed ones."""
+    ledger = run / "ledgers" / f"{stage}.ledger"
+    header, *lines = ledger.read_text().splitlines()
+    kept = [line for line in lines if int(line.split()[0]) not in numbers]
+    failed = [f"{number} ! {reason}" for number in numbers if reason]
+    ledger.write_text("\n".join([header, *kept, *failed, ""]))
+
+
+def _files(folder: Path) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def test_instances_of_an_unfinished_prediction_are_refused_and_what_is_missing_is_named(
+    source: Path, tmp_path: Path, teramito: Teramito
+) -> None:
+    _forget(source, "predict", 1, 3, 4, reason="OSError: the share is gone")
+    before = _files(source)
+    said = teramito("instances", f"{source}/arrays/semantic", f"{source}/arrays/boundary", str(tmp_path / "out"))
+    said.refuses(
+        f"{source}/arrays/semantic: 3 of 5 blocks of stage predict are missing in {source} "
+        "([0:12,0:32,16:32], [0:12,0:32,48:64], [0:12,0:32,64:80])",
+        "a missing block reads as zeros",
+        f"Finish that run with the same command (teramito status {source}",
+        "One failed with: OSError: the share is gone.",
+    )
+    assert not (tmp_path / "out").exists()
+    assert _files(source) == before
+
+
+def test_a_prediction_that_has_not_begun_or_is_half_written_is_unfinished(
+    source: Path, tmp_path: Path, teramito: Teramito
+) -> None:
+    given = ["instances", f"{source}/arrays/semantic", f"{source}/arrays/boundary", str(tmp_path / "out")]
+    ledger = source / "ledgers" / "predict.ledger"
+    torn = ledger.read_bytes()[:-2]  # a line that another process is writing
+    ledger.write_bytes(torn)
+    teramito(*given).refuses("1 of 5 blocks of stage predict are missing")
+    assert ledger.read_bytes() == torn
+    ledger.unlink()
+    teramito(*given).refuses("5 of 5 blocks of stage predict are missing", "and 2 more")
+    assert not ledger.exists()
+
+
+def test_a_crop_that_misses_no_block_is_taken(source: Path, tmp_path: Path, teramito: Teramito) -> None:
+    _forget(source, "predict", 4)
+    crop = "[:,:,0:64]"
+    maps = [f"{source}/arrays/{name}{crop}" for name in ("semantic", "boundary")]
+    assert teramito("instances", *maps, str(tmp_path / "out")).code == 0
+    said = teramito("instances", *(name.replace("64", "65") for name in maps), str(tmp_path / "out2"))
+    said.refuses("1 of 5 blocks of stage predict are missing", "[0:12,0:32,64:80]", "or crop to what is there")
+
+
+@pytest.mark.parametrize(
+    ("array", "stage"),
+    [("labels", "label"), ("grown", "grow"), ("segmentation", "relabel"), ("boundary/0", "predict")],
+)
+def test_each_array_is_held_to_the_stage_that_writes_it(array: str, stage: str, source: Path, tmp_path: Path) -> None:
+    address = f"{source}/arrays/{array}"
+    assert open_complete(address).shape == SHAPE
+    _forget(source, stage, 2)
+    with pytest.raises(BadInput, match=f"1 of 5 blocks of stage {stage} are missing"):
+        open_complete(address)
+    shutil.copytree(source / "arrays" / array.split("/")[0], tmp_path / "copy")
+    assert open_complete(str(tmp_path / "copy")).shape == SHAPE  # no run beside it
+
+
+def test_evaluate_and_convert_refuse_an_unfinished_segmentation(
+    source: Path, tmp_path: Path, teramito: Teramito
+) -> None:
+    _forget(source, "relabel", 0)
+    _forget(source, "export-segmentation-mip0", 0)
+    for segmentation, stage in (("arrays/segmentation", "relabel"), ("precomputed/segmentation", "export-segm")):
+        said = teramito("evaluate", f"{source}/{segmentation}", f"{source}/arrays/segmentation")
+        said.refuses(f"blocks of stage {stage}", "are missing", "Finish that run")
+        said = teramito("convert", f"{source}/{segmentation}", str(tmp_path / "copy.zarr"))
+        said.refuses(f"blocks of stage {stage}", "are missing", "Finish that run")
+    assert not (tmp_path / "copy.zarr").exists()
+
+
+def test_a_ledger_is_read_as_its_owner_reads_it(whole: Path) -> None:
+    assert read_ledger(whole / "ledgers" / "predict.ledger", 5).done.all()
+    assert not read_ledger(whole / "ledgers" / "none.ledger", 5).done.any()
+
+
+def _chunks(run: Path, array: str) -> list[Path]:
+    return sorted(path for path in (run / "arrays" / array / "0" / "c").rglob("*") if path.is_file())
+
+
+def test_a_torn_chunk_of_a_map_fails_its_block_and_the_mended_map_is_completed(
+    source: Path, tmp_path: Path, teramito: Teramito
+) -> None:
+    given = ["instances", f"{source}/arrays/semantic", f"{source}/arrays/boundary", str(tmp_path / "out")]
+    given += ["--set", "block.shape=[12,32,16]", "--set", "instances.minimum_voxels=8"]
+    chunk = _chunks(source, "boundary")[3]
+    content = chunk.read_bytes()
+    chunk.write_bytes(content[: len(content) // 2])
+    said = teramito(*given)
+    said.refuses("stage label: 1 of 5 blocks failed; the others are kept", "block 3 [0:12,0:32,48:64]")
+    said.refuses(f"{source}/arrays/boundary [0:12,0:32,48:64]: the stored voxels must be readable")
+    said.refuses(f"{source}/arrays/boundary is damaged", f"delete {source}/ledgers/predict.ledger")
+    lines = ledger_lines(tmp_path / "out", "label")
+    assert sorted(line.split()[0] for line in lines if " ! " not in line) == ["0", "1", "2", "4"]
+    chunk.write_bytes(content)
+    assert teramito(*given).code == 0
+    after = ledger_lines(tmp_path / "out", "label")
+    assert after[: len(lines)] == lines
+    assert [line.split()[0] for line in after[len(lines) :]] == ["3"]
+
+
+def test_a_torn_chunk_of_an_intermediate_array_is_named_with_the_stage_that_makes_it_again(
+    source: Path, raw: str, tiny_model: Path, teramito: Teramito
+) -> None:
+    undisturbed = result_of(source)
+    for name in ("report.json", "ledgers/grow.ledger"):  # a run that was killed before it grew
+        (source / name).unlink()
+    chunk = _chunks(source, "labels")[0]
+    chunk.write_bytes(chunk.read_bytes()[:-9])
+    given = arguments(raw, source, tiny_model, BLOCKS)
+    said = teramito("run", *given)
+    said.refuses("stage grow:", "the others are kept", f"{source}/arrays/labels [")
+    said.refuses(f"{source}/arrays/labels is damaged: to make it again, delete {source}/ledgers/label.ledger")
+    done = [line.split()[0] for line in ledger_lines(source, "grow") if " ! " not in line]
+    assert 0 < len(done) < 5
+    _forget(source, "label", *(n for n in range(5) if str(n) not in done))  # "or in it the lines of the damaged blocks"
+    assert teramito("run", *given).code == 0
+    again = [line.split()[0] for line in ledger_lines(source, "grow") if " ! " not in line][len(done) :]
+    assert sorted(again + done) == list("01234")
+    result_of(source).require_same(undisturbed)
+
+
+@pytest.mark.parametrize(
+    ("table", "kept"),
+    [("label-rims", "predict label"), ("label-rows", "predict label stitch"), ("stitch-pairs", "predict label stitch")],
+)
+def test_a_torn_table_of_a_block_is_named_and_made_again_as_the_message_says(
+    table: str, kept: str, source: Path, raw: str, tiny_model: Path, teramito: Teramito
+) -> None:
+    undisturbed = result_of(source)
+    _killed_after(source, kept.split())
+    torn = min((source / "tables" / table).rglob("*.npz.zst"))
+    torn.write_bytes(torn.read_bytes()[:7])
+    given = arguments(raw, source, tiny_model, BLOCKS)
+    said = teramito("run", *given)
+    ledger = source / "ledgers" / f"{table.split('-')[0]}.ledger"
+    said.refuses(str(torn), "a table of a block must be there whole", f"delete {ledger} (or in it the lines of block")
+    if table == "label-rims":  # found by a block: the others go on
+        said.refuses("stage stitch:", "the others are kept")
+    ledger.unlink()
+    assert teramito("run", *given).code == 0
+    result_of(source).require_same(undisturbed)
+
+
+def _killed_after(run: Path, stages: list[str]) -> None:
+    """What a run had when it was killed as the last of these stages was done."""
+    ledgers = (path for path in (run / "ledgers").iterdir() if path.stem not in stages)
+    for path in (run / "report.json", *ledgers, *run.glob("tables/*.npy")):
+        path.unlink()
+    table = run / "instances.parquet"
+    shutil.rmtree(table) if table.is_dir() else table.unlink()
+
+
+def test_a_torn_table_of_the_run_is_named_and_made_again(
+    source: Path, raw: str, tiny_model: Path, teramito: Teramito
+) -> None:
+    undisturbed = result_of(source)
+    tables = sorted(source.glob("tables/offsets-*.npy"))
+    contents = [table.read_bytes()[:40] for table in tables]
+    _killed_after(source, ["predict", "label", "stitch", "grow"])
+    for table, content in zip(tables, contents, strict=True):
+        table.write_bytes(content)
+    given = arguments(raw, source, tiny_model, BLOCKS)
+    mended = 0
+    while (said := teramito("run", *given)).code:
+        said.refuses("a table of a run must be there whole", "Delete it and run the same command")
+        (named,) = (table for table in tables if str(table) in said.err)
+        named.unlink()
+        mended += 1
+    assert mended
+    result_of(source).require_same(undisturbed)
