@@ -1,0 +1,94 @@
+"""A mask of the tissue: any readable volume, nonzero is tissue, as fine as the volume or coarser by whole factors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.errors import BadInput
+from pipeline.geometry import Box, Vec3, vec3
+from pipeline.ops.resample import coarse_box
+from pipeline.volume import Volume, open_volume
+
+
+@dataclass(frozen=True, slots=True)
+class TissueMask:
+    """The tissue at the resolution of a volume of shape ``extent``; a voxel of ``volume`` covers ``factor`` of those."""
+
+    volume: Volume
+    extent: Vec3
+    factor: Vec3
+
+    def read(self, box: Box) -> npt.NDArray[np.bool_]:
+        """Whether each voxel of a box (inside the extent) is tissue: bool, z, y, x. Only the coarse box is read."""
+        coarse = coarse_box(box, self.factor)
+        mask: npt.NDArray[np.bool_] = self.volume.read(coarse) != 0
+        for axis in range(3):
+            if self.factor[axis] > 1:
+                fine = np.arange(box.start[axis], box.stop[axis])
+                mask = np.take(mask, fine // self.factor[axis] - coarse.start[axis], axis=axis)
+        return mask
+
+
+def open_tissue(address: str, source: Volume) -> TissueMask:
+    """The tissue mask at an address, for a volume.
+
+    On each axis a factor f is legal where the mask has ``ceil(length / f)`` voxels. Several may be (11 voxels are 650
+    in steps of 60 to 64): then the voxel sizes decide, where both files state them; else a power of two, else the
+    least.
+
+    Raises:
+        BadInput: the shape is not the volume's nor coarser by whole factors, or the voxel sizes contradict it.
+    """
+    volume = open_volume(address)
+    spans = [_factors(n, length) for n, length in zip(source.shape, volume.shape, strict=True)]
+    if not all(spans):
+        raise BadInput(
+            f"the tissue mask {address} of shape {list(volume.shape)}, for a volume of shape {list(source.shape)}",
+            "a mask has the volume's shape, or on each axis ceil(length / f) voxels for a whole f",
+            "each of its voxels covers f voxels of the volume, beginning with the first",
+            f"The nearest legal shape is {[*map(_nearest, source.shape, volume.shape)]}.",
+        )
+    return TissueMask(volume, source.shape, vec3(map(_factor, spans, _stated_factors(address, volume, source, spans))))
+
+
+def _factors(length: int, coarse: int) -> range:
+    """Every whole f up to ``length`` for which ``ceil(length / f) == coarse``."""
+    if not 1 <= coarse <= length:
+        return range(0)
+    least = -(-length // coarse)
+    return range(least, length + 1 if coarse == 1 else (length - 1) // (coarse - 1) + 1)
+
+
+def _nearest(length: int, coarse: int) -> int:
+    about = length // min(coarse, length)
+    return min((-(-length // f) for f in (about, about + 1)), key=lambda legal: abs(legal - coarse))
+
+
+def _stated_factors(address: str, volume: Volume, source: Volume, spans: list[range]) -> list[int | None]:
+    """The factors by the voxel sizes, where both are stated and the shapes differ."""
+    if volume.voxel_size_nm is None or source.voxel_size_nm is None or volume.shape == source.shape:
+        return [None, None, None]
+    ratios = [max(1, round(a / b)) for a, b in zip(volume.voxel_size_nm, source.voxel_size_nm, strict=True)]
+    factors = [min(ratio, n) for ratio, n in zip(ratios, source.shape, strict=True)]
+    if not all(factor in span for factor, span in zip(factors, spans, strict=True)):
+        raise BadInput(
+            f"the tissue mask {address} with a voxel size {ratios} times that of the volume",
+            f"its shape {list(volume.shape)} for {list(source.shape)} makes it [{', '.join(map(_shown, spans))}] times",
+            "a mask that is laid over the wrong place drops the wrong instances",
+            "Correct the mask's voxel size.",
+        )
+    return list(factors)
+
+
+def _factor(span: range, stated: int | None) -> int:
+    if stated is not None:
+        return stated
+    power = 1 << (span.start - 1).bit_length()
+    return power if power in span else span.start
+
+
+def _shown(span: range) -> str:
+    return f"{span[0]}" if len(span) == 1 else f"{span[0]} to {span[-1]}"
