@@ -8,16 +8,12 @@ from functools import partial
 from math import prod
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as parquet
-
 from pipeline.export import ExportLevel, Layer, create_layers, export_levels
 from pipeline.formats import Kind
 from pipeline.geometry import Vec3
 from pipeline.grid import BlockGrid
-from pipeline.ops.fragments import Rows
+from pipeline.instance_table import Counted, Parts, Space, write_instance_table
 from pipeline.ops.grow import halo
-from pipeline.ops.instances import instance_table
 from pipeline.ops.supermerge import super_grids
 from pipeline.plan import InstancePlan, Plan
 from pipeline.run import (
@@ -33,12 +29,13 @@ from pipeline.stage import Stage, digest
 from pipeline.stages.export import ExportStage
 from pipeline.stages.grow import GrowStage
 from pipeline.stages.label import LabelStage
-from pipeline.stages.merge import Fragments, final_rows, write_final, write_merge, write_offsets, write_supermerge
+from pipeline.stages.measure import MeasureStage
+from pipeline.stages.merge import Fragments, write_final, write_merge, write_offsets, write_supermerge
 from pipeline.stages.predict import PredictStage
 from pipeline.stages.relabel import RelabelStage
 from pipeline.stages.stitch import StitchStage
 from pipeline.stages.supermerge import SuperMergeStage, UnionTables, super_side
-from pipeline.tables import open_table, write_whole
+from pipeline.tables import open_table
 from pipeline.volume import Volume
 
 # Fragments joined in one process, about 300 bytes each with their pairs; above, super-blocks of about as many.
@@ -267,13 +264,20 @@ def _relabel_step(
     directory, grid = labelling.directory, labelling.grid
     labels = source.grown if isinstance(source, GrowStage) else source.labels
     segmentation = stored_volume(directory.array("segmentation"), grid, "uint64", labels, labelling.chunks)
-    stage = RelabelStage(labels, offsets, table, fingerprint, segmentation, grid)
+    pairs = directory.block_tables("relabel-pairs")
+    stage = RelabelStage(labels, offsets, table, fingerprint, segmentation, pairs, grid)
+    across = directory.block_tables("measure-pairs")
+    measure = MeasureStage(pairs, offsets, table, across, stage.fingerprint, grid)
 
     def finish() -> None:
-        found = final_rows(table, source.rows, counts_of(directory, source))
-        _write_instances(directory.instances, found, grid, segmentation)
+        counted = partial(counts_of, directory)
+        between = (Counted(pairs, counted(stage)), Counted(across, counted(measure)))
+        parts = Parts(Counted(source.rows, counted(source)), offsets, table, between)
+        space = Space(grid.extent, segmentation.voxel_size_nm or (1.0, 1.0, 1.0), segmentation.offset_nm)
+        write_instance_table(directory.instances, parts, space)
 
-    return Step("relabel", (stage,), prepare=partial(_create, (segmentation,), grid), finish=finish), segmentation
+    prepare = partial(_create, (segmentation,), grid)
+    return Step("relabel", (stage, measure), prepare=prepare, finish=finish), segmentation
 
 
 def _select(labelling: Labelling, found: Provisional, table: Path) -> None:
@@ -281,15 +285,6 @@ def _select(labelling: Labelling, found: Provisional, table: Path) -> None:
     fragments = Fragments(found.source.rows, counts, found.offsets, found.merged, isinstance(found.source, GrowStage))
     minimum = labelling.settings.minimum_voxels
     write_final(table, fragments, lambda rows: rows["voxels"] >= minimum, None, labelling.grid.extent)
-
-
-def _write_instances(path: Path, rows: Rows, grid: BlockGrid, segmentation: Volume) -> None:
-    if path.exists():
-        return
-    table = instance_table(rows, grid.extent, segmentation.voxel_size_nm or (1.0, 1.0, 1.0), segmentation.offset_nm)
-    sink = pa.BufferOutputStream()
-    parquet.write_table(table, sink)
-    write_whole(path, sink.getvalue().to_pybytes())
 
 
 def _create(volumes: Sequence[Volume], grid: BlockGrid) -> None:

@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as parquet
 
 from pipeline import __version__
 from pipeline.errors import BadInput, StageFailed
 from pipeline.export import ExportLevel, probe
+from pipeline.instance_table import highest_id, table_problems, totals
 from pipeline.ledger import parse_line
 from pipeline.run import RunDirectory, Step, counts_of, open_ledger
 from pipeline.stage import Stage
@@ -82,13 +81,13 @@ class Incomplete(StageFailed):
 
 def write_report(directory: RunDirectory, facts: Mapping[str, Any]) -> dict[str, Any]:
     """Write ``report.json`` of a verified run and return it; ``facts`` say what was run on what."""
-    table = parquet.read_table(directory.instances, columns=["voxels"])
+    instances, voxels = totals(directory.instances)
     report = {
         "complete": True,
         "teramito": __version__,
         **facts,
-        "instances": table.num_rows,
-        "instance_voxels": int(np.sum(table["voxels"].to_numpy())) if table.num_rows else 0,
+        "instances": instances,
+        "instance_voxels": voxels,
         "stages": [asdict(status) for status in status_of(directory)],
     }
     write_whole(directory.report, json.dumps(report, indent=2).encode())
@@ -142,21 +141,11 @@ def _missing_blocks(directory: RunDirectory, stage: Stage) -> list[str]:
 
 
 def _segmentation_problems(directory: RunDirectory, relabel: RelabelStage) -> list[str]:
-    table = open_table(relabel.table)
-    highest = int(table.max()) if len(table) else 0
-    problems = _table_problems(directory, highest)
+    problems = table_problems(directory.instances, highest_id(relabel.table))
     filled = np.flatnonzero(counts_of(directory, relabel))
     for number in filled[np.unique(np.linspace(0, len(filled) - 1, SPOT_CHECKS).astype(int))] if len(filled) else []:
         problems += _block_problems(relabel, int(number))
     return problems
-
-
-def _table_problems(directory: RunDirectory, highest: int) -> list[str]:
-    try:
-        listed = parquet.read_metadata(directory.instances).num_rows
-    except (OSError, pa.ArrowException) as error:
-        return [f"{directory.instances}: the instance table cannot be read ({' '.join(str(error).split())})"]
-    return [] if listed == highest else [f"{directory.instances}: {listed} instances, the segmentation has {highest}"]
 
 
 def _export_problems(level: ExportLevel) -> list[str]:

@@ -49,3 +49,10 @@ def compact(labels: NDArray[np.uint64]) -> tuple[NDArray[np.uint32], NDArray[np.
     lookup[numbers[ascending]] = np.arange(1, len(ascending) + 1)
     lengths = np.diff(starts, append=labels.size)
     return np.repeat(lookup[found], lengths).reshape(labels.shape), ids[ascending]
+
+
+def numbered(ids: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """The ids of a block that are not 0, ascending, and for each of its labels the number of its id there, from 1."""
+    present = np.unique(ids)
+    present = present[present > 0]
+    return present, np.where(ids > 0, np.searchsorted(present, ids) + 1, 0)

@@ -24,7 +24,6 @@ from pipeline.ops.stitch import forward_offsets, opposite, shifts
 
 DIRECTIONS: list[Vec3] = forward_offsets(26)
 NUMBER_OF = {**{d: n for n, d in enumerate(DIRECTIONS)}, **{opposite(d): n for n, d in enumerate(DIRECTIONS)}}
-NM2_PER_UM2 = 1e6
 
 
 def pairs_within(labels: NDArray[np.uint32], group: NDArray[np.integer[Any]], n_groups: int) -> NDArray[np.uint64]:

@@ -1,4 +1,4 @@
-"""Block-local labels -> global instance ids, uint64."""
+"""Block-local labels -> global instance ids, uint64; and what their surfaces are measured from."""
 
 from __future__ import annotations
 
@@ -8,25 +8,32 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.grid import Block, BlockGrid
-from pipeline.ops.relabel import relabel
+from pipeline.ops.relabel import numbered, relabel
+from pipeline.ops.stitch import rim
+from pipeline.ops.surface import pairs_within
 from pipeline.stage import BlockResult, Stopwatch, digest
-from pipeline.tables import open_table
+from pipeline.tables import BlockTables, open_table
 from pipeline.volume import Volume
 
 
 @dataclass(frozen=True)
 class RelabelStage:
-    """The final ids of each block; reads only its own slice of the table. ``count`` is the labels that kept an id."""
+    """The final ids of each block; reads only its own slice of the table. ``count`` is the labels that kept an id.
+
+    ``pairs`` takes, for every block that holds an instance, its ``ids`` (ascending), their counts of neighbouring
+    voxels in 13 directions (``pairs``, one row an id) and the block's rim in local labels, for ``MeasureStage``.
+    """
 
     labels: Volume
     offsets: Path
     table: Path
     upstream: str
     segmentation: Volume
+    pairs: BlockTables
     grid: BlockGrid
 
     name = "relabel"
-    version = 1
+    version = 2
 
     @property
     def fingerprint(self) -> str:
@@ -47,6 +54,9 @@ class RelabelStage:
             labels = self.labels.read(block.core)
         with watch("op"):
             final = relabel(labels, ids)
+            present, group = numbered(ids)
+            pairs = pairs_within(labels, group, len(present))
         with watch("write"):
             self.segmentation.write(block.core, final)
+            self.pairs.write(block.number, {"ids": present, "pairs": pairs, **rim(labels).to_arrays()})
         return watch.result(block.number, int(np.count_nonzero(ids)))

@@ -1,0 +1,91 @@
+"""Rims of neighbouring blocks -> how many neighbouring voxels of an instance lie on both sides of a block's border."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.formats import Array
+from pipeline.geometry import Vec3, vec3
+from pipeline.grid import Block, BlockGrid
+from pipeline.ops.relabel import numbered
+from pipeline.ops.stitch import Rim, contact, forward_offsets, opposite
+from pipeline.ops.surface import DIRECTIONS, pairs_across
+from pipeline.stage import BlockResult, Stopwatch, digest
+from pipeline.tables import BlockTables, open_table
+
+
+@dataclass(frozen=True)
+class MeasureStage:
+    """Pairs of voxels of one instance across each block's forward faces, edges and corners.
+
+    Together with those inside the blocks (``RelabelStage``) every pair is counted once, whatever the blocks. Reads
+    ``rims`` and the blocks' slices of the table, no voxels. ``count`` of a result is the number of rows stored.
+    """
+
+    rims: BlockTables
+    offsets: Path
+    table: Path
+    pairs: BlockTables
+    upstream: str
+    grid: BlockGrid
+
+    name = "measure"
+    version = 1
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the segmentation."""
+        return digest({"stage": self.name, "version": self.version, "source": self.upstream, "grid": asdict(self.grid)})
+
+    def warm_up(self) -> None:
+        """Nothing to load."""
+
+    def __call__(self, block: Block) -> BlockResult:
+        """Count across the borders of one block."""
+        watch = Stopwatch()
+        ids = self._ids(block.number)
+        if not ids.any():
+            return watch.result(block.number)
+        with watch("op"):
+            present, group = numbered(ids)
+            pairs = self._across(block, present, group)
+            crossing = np.flatnonzero(pairs.any(axis=1))
+        with watch("write"):
+            if len(crossing):
+                self.pairs.write(block.number, {"ids": present[crossing], "pairs": pairs[crossing]})
+        return watch.result(block.number, len(crossing))
+
+    def _across(self, block: Block, present: Array, group: Array) -> Array:
+        counts = np.zeros((len(present), len(DIRECTIONS)), np.uint64)
+        own = Rim.from_arrays(self.rims.read(block.number))
+        for step, other in self._neighbours(block):
+            ours = _looked_up(contact(own, step), group)
+            theirs = _found(self._ids(other), present)
+            if ours.any() and theirs.any():
+                across = contact(Rim.from_arrays(self.rims.read(other)), opposite(step))
+                counts += pairs_across(ours, _looked_up(across, theirs), step, len(present))
+        return counts
+
+    def _neighbours(self, block: Block) -> Iterator[tuple[Vec3, int]]:
+        for step in forward_offsets(26):
+            index = vec3(i + d for i, d in zip(block.index, step, strict=True))
+            if self.grid.has(index):
+                yield step, self.grid.number_of(index)
+
+    def _ids(self, number: int) -> Array:
+        offsets = open_table(self.offsets)
+        return np.asarray(open_table(self.table)[int(offsets[number]) : int(offsets[number + 1])])
+
+
+def _looked_up(labels: Array, group: Array) -> Array:
+    return np.concatenate((np.zeros(1, group.dtype), group))[labels]
+
+
+def _found(ids: Array, present: Array) -> Array:
+    """For each label of a neighbour, the number (from 1) of its id among this block's; 0 where it is not there."""
+    place = np.searchsorted(present, ids).clip(max=len(present) - 1)
+    return np.where(present[place] == ids, place + 1, 0)
