@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 from math import prod
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from pipeline.export import ExportLevel, Layer, create_layers, export_levels
 from pipeline.formats import Kind
@@ -14,6 +17,7 @@ from pipeline.geometry import Vec3
 from pipeline.grid import BlockGrid
 from pipeline.instance_table import Counted, Parts, Space, write_instance_table
 from pipeline.ops.grow import halo
+from pipeline.ops.select import kept
 from pipeline.ops.supermerge import super_grids
 from pipeline.plan import InstancePlan, Plan
 from pipeline.run import (
@@ -26,12 +30,14 @@ from pipeline.run import (
     stored_volume,
 )
 from pipeline.stage import Stage, digest
+from pipeline.stages.bridge import BridgeStage, bridged_pairs
 from pipeline.stages.export import ExportStage
 from pipeline.stages.grow import GrowStage
 from pipeline.stages.label import LabelStage
 from pipeline.stages.measure import MeasureStage
 from pipeline.stages.merge import Fragments, write_final, write_merge, write_offsets, write_supermerge
 from pipeline.stages.predict import PredictStage
+from pipeline.stages.provisional import Provisional
 from pipeline.stages.relabel import RelabelStage
 from pipeline.stages.stitch import StitchStage
 from pipeline.stages.supermerge import SuperMergeStage, UnionTables, super_side
@@ -101,32 +107,25 @@ def instance_steps(labelling: Labelling, maps: Maps) -> tuple[list[Step], Volume
         grid=grid,
         connectivity=label.connectivity,
     )
-    joined, table, merged = _joined(labelling, label, stitch)
+    steps, table, merged = _joined(labelling, label, stitch)
     if not (_grows(labelling) or _selects(settings)):
         relabel, segmentation = _relabel_step(labelling, label, offsets, table, merged)
-        return [*joined, relabel], segmentation, relabel.stages[0].fingerprint
-    steps, found, merged_again = joined, Provisional(label, offsets, table), merged
+        return [*steps, relabel], segmentation, relabel.stages[0].fingerprint
+    source: LabelStage | GrowStage = label
+    found, upstream = Provisional(label.labels, grid, offsets, table), merged
     if _grows(labelling):
-        grow = _grow_stage(labelling, maps, label, (offsets, table, merged))
-        found = Provisional(grow, directory.table("offsets", grow.fingerprint), table)
-        steps, merged_again = [*steps, _grow_step(labelling, grow, found.offsets)], grow.fingerprint
-    final = digest({"source": merged_again, "minimum": settings.minimum_voxels, "border": settings.drop_border})
+        source = grow = _grow_stage(labelling, maps, label, (offsets, table, merged))
+        found = Provisional(grow.grown, grid, directory.table("offsets", grow.fingerprint), grow.rows)
+        upstream = grow.fingerprint
+        steps.append(_grow_step(labelling, grow, found.offsets))
+    bridge = BridgeStage(found, upstream, directory.block_tables("bridge"), settings.join_gap)
+    if settings.join_gap:
+        steps.append(Step("bridge", (bridge,)))
+    final = digest({"source": upstream, "chosen": _chosen_by(labelling)})
     final_table = directory.table("final", final)
-    select = Step("select", (), finish=lambda: _select(labelling, found, final_table))
-    relabel, segmentation = _relabel_step(labelling, found.source, found.offsets, final_table, final)
-    return [*steps, select, relabel], segmentation, relabel.stages[0].fingerprint
-
-
-@dataclass(frozen=True, slots=True)
-class Provisional:
-    """Stored labels with their provisional ids: of the seeds, or after growth.
-
-    ``merged`` is the table of provisional ids of the seeds' fragments; grown labels have theirs beside their rows.
-    """
-
-    source: LabelStage | GrowStage
-    offsets: Path
-    merged: Path
+    steps.append(Step("select", (), finish=lambda: _select(labelling, source, found, bridge, table, final_table)))
+    relabel, segmentation = _relabel_step(labelling, source, found.offsets, final_table, final)
+    return [*steps, relabel], segmentation, relabel.stages[0].fingerprint
 
 
 def _grows(labelling: Labelling) -> bool:
@@ -138,6 +137,12 @@ def _grows(labelling: Labelling) -> bool:
 def _selects(settings: InstancePlan) -> bool:
     """Whether more than a size decides which instances there are."""
     return settings.drop_border or settings.join_gap > 0
+
+
+def _chosen_by(labelling: Labelling) -> dict[str, Any]:
+    """What decides which provisional instances stay and which are one."""
+    names = ("minimum_voxels", "drop_border", "tissue_fraction", "join_gap", "join_overlap")
+    return {name: getattr(labelling.settings, name) for name in names}
 
 
 def _joined(labelling: Labelling, label: LabelStage, stitch: StitchStage) -> tuple[list[Step], Path, str]:
@@ -280,11 +285,24 @@ def _relabel_step(
     return Step("relabel", (stage, measure), prepare=prepare, finish=finish), segmentation
 
 
-def _select(labelling: Labelling, found: Provisional, table: Path) -> None:
-    counts = counts_of(labelling.directory, found.source)
-    fragments = Fragments(found.source.rows, counts, found.offsets, found.merged, isinstance(found.source, GrowStage))
-    minimum = labelling.settings.minimum_voxels
-    write_final(table, fragments, lambda rows: rows["voxels"] >= minimum, None, labelling.grid.extent)
+def _select(
+    labelling: Labelling,
+    source: LabelStage | GrowStage,
+    found: Provisional,
+    bridge: BridgeStage,
+    merged: Path,
+    table: Path,
+) -> None:
+    """Write the final ids: pieces joined, whole instances kept or dropped."""
+    directory, settings, extent = labelling.directory, labelling.settings, labelling.grid.extent
+    fragments = Fragments(
+        source.rows, counts_of(directory, source), found.offsets, merged, isinstance(source, GrowStage)
+    )
+    joined = None
+    if settings.join_gap and not table.exists():
+        joined = np.concatenate(list(bridged_pairs(bridge, counts_of(directory, bridge), settings.join_overlap)))
+    stays = partial(kept, extent=extent, plan=settings, tissue=labelling.tissue is not None)
+    write_final(table, fragments, stays, joined, extent)
 
 
 def _create(volumes: Sequence[Volume], grid: BlockGrid) -> None:
