@@ -25,6 +25,7 @@ from pipeline.source_run import require_complete_array
 from pipeline.stage import digest
 from pipeline.statistics import sample_boxes
 from pipeline.steps import Labelling, Maps, export_step, instance_steps, predict_step
+from pipeline.tissue import TissueMask, open_tissue
 from pipeline.verify import is_finished
 from pipeline.volume import Volume, open_volume
 
@@ -72,7 +73,8 @@ def run_job(config: RunConfig) -> tuple[Job, Plan]:
     plan = _located(plan)
     config = plan.config
     predict, maps = predict_step(plan, directory)
-    labelling = Labelling(directory, plan.grid, plan.chunks, plan.instances)
+    tissue = _tissue(config, plan.source)
+    labelling = Labelling(directory, plan.grid, plan.chunks, plan.instances, tissue)
     instances, segmentation, final = instance_steps(labelling, maps)
     layers: dict[str, tuple[Kind, Volume, str]] = {
         "raw": ("image", plan.source, source_fingerprint(plan.source)),
@@ -93,7 +95,7 @@ def run_job(config: RunConfig) -> tuple[Job, Plan]:
         "block": list(plan.grid.block),
         "warnings": list(plan.warnings),
     }
-    settings = {**_settings(config), "source": identity(plan.source), "model_sha256": hashes}
+    settings = {**_settings(config), "source": identity(plan.source), "model_sha256": hashes, **_identity_of(tissue)}
     return Job(directory, steps, config.cluster, _manifest(settings, facts), facts, plan.warnings), plan
 
 
@@ -110,7 +112,8 @@ def instances_job(config: InstancesConfig) -> Job:
     grid = BlockGrid(semantic.shape, block_shape(config.block.shape, semantic.shape))
     fingerprint = digest({"semantic": source_fingerprint(semantic), "boundary": source_fingerprint(boundary)})
     settings = instance_plan(config.instances, size, None)
-    labelling = Labelling(directory, grid, chunk_shape(grid.block), settings)
+    tissue = _tissue(config, semantic)
+    labelling = Labelling(directory, grid, chunk_shape(grid.block), settings, tissue)
     steps, segmentation, final = instance_steps(labelling, Maps(semantic, boundary, fingerprint))
     layer: dict[str, tuple[Kind, Volume, str]] = {"segmentation": ("segmentation", segmentation, final)}
     facts = {
@@ -121,7 +124,8 @@ def instances_job(config: InstancesConfig) -> Job:
         "block": list(grid.block),
     }
     located = {name: _absolute(getattr(config, name)) for name in ("semantic", "boundary")}
-    decided = {**_settings(config), **located, "maps": [identity(semantic), identity(boundary)]}
+    maps = [identity(semantic), identity(boundary)]
+    decided = {**_settings(config), **located, "maps": maps, **_identity_of(tissue)}
     whole = (*steps, export_step(directory, layer, config.export.chunk))
     return Job(directory, whole, config.cluster, _manifest(decided, facts), facts)
 
@@ -160,7 +164,19 @@ def _absolute_model(model: str) -> str:
 
 def _settings(config: RunConfig | InstancesConfig) -> dict[str, Any]:
     # Where blocks run does not change what comes out: a run may resume on another cluster.
-    return config.model_dump(mode="json", exclude={"output", "cluster"})
+    settings = config.model_dump(mode="json", exclude={"output", "cluster"})
+    if config.instances.tissue_mask is not None:
+        settings["instances"]["tissue_mask"] = _absolute(config.instances.tissue_mask)
+    return settings
+
+
+def _tissue(config: RunConfig | InstancesConfig, source: Volume) -> TissueMask | None:
+    address = config.instances.tissue_mask
+    return None if address is None else open_tissue(_absolute(address), source)
+
+
+def _identity_of(tissue: TissueMask | None) -> dict[str, Any]:
+    return {} if tissue is None else {"tissue": identity(tissue.volume)}
 
 
 def _manifest(settings: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from pipeline.formats import Kind
 from pipeline.geometry import Vec3
 from pipeline.grid import BlockGrid
 from pipeline.instance_table import Counted, Parts, Space, write_instance_table
-from pipeline.ops.grow import halo
 from pipeline.ops.select import kept
 from pipeline.ops.supermerge import super_grids
 from pipeline.plan import InstancePlan, Plan
@@ -42,6 +41,7 @@ from pipeline.stages.relabel import RelabelStage
 from pipeline.stages.stitch import StitchStage
 from pipeline.stages.supermerge import SuperMergeStage, UnionTables, super_side
 from pipeline.tables import open_table
+from pipeline.tissue import TissueMask
 from pipeline.volume import Volume
 
 # Fragments joined in one process, about 300 bytes each with their pairs; above, super-blocks of about as many.
@@ -65,7 +65,7 @@ class Labelling:
     grid: BlockGrid
     chunks: Vec3
     settings: InstancePlan
-    tissue: Volume | None = None
+    tissue: TissueMask | None = None
     merge_at_once: int = MERGE_AT_ONCE
 
 
@@ -248,9 +248,7 @@ def _grow_stage(labelling: Labelling, maps: Maps, label: LabelStage, seeds: tupl
         rows=directory.block_tables("grow-rows"),
         grid=grid,
         extent=grid.extent,
-        kind="dilate" if settings.grow == "dilate" else "mask",
-        mask_above=settings.mask_above,
-        radius=halo(settings.grow_nm, settings.voxel_size_nm),
+        plan=settings,
     )
 
 

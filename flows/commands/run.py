@@ -73,6 +73,7 @@ def instances(
     semantic: Annotated[str, typer.Argument(help="Semantic probability map, uint8 or float 0..1, any format.")],
     boundary: Annotated[str, typer.Argument(help="Boundary probability map of the same shape.")],
     output: Annotated[str, typer.Argument(help="Directory of the result; the same again resumes.")],
+    config: ConfigFile = None,
     voxel_size_nm: VoxelSize = None,
     set_: Settings = None,
     no_prefect: NoPrefect = False,
@@ -83,7 +84,7 @@ def instances(
     Example: teramito instances run1/arrays/semantic run1/arrays/boundary out --set instances.preset=published
     """
     given = {"semantic": semantic, "boundary": boundary, "output": output, "voxel_size_nm": voxel_size(voxel_size_nm)}
-    settings = parse_settings(InstancesConfig, config_values(None, given, set_))
+    settings = parse_settings(InstancesConfig, config_values(config, given, set_))
     execute(instances_job(settings), settings, "instances_from_maps", no_prefect, as_json)
 
 
@@ -149,7 +150,7 @@ def execute(
 def recorded_job(directory: RunDirectory) -> Job:
     """The job that made a run directory, from its ``run.json``."""
     settings = recorded(directory)["settings"]
-    values = {key: value for key, value in settings.items() if key not in ("source", "maps", "model_sha256")}
+    values = {key: value for key, value in settings.items() if key not in ("source", "maps", "model_sha256", "tissue")}
     values["output"] = str(directory.root)
     if "semantic" in values:
         return instances_job(parse_settings(InstancesConfig, values))

@@ -19,7 +19,8 @@ from pipeline.canonical import TableWriter, counted, write_canonical
 from pipeline.formats import Array
 from pipeline.geometry import Vec3
 from pipeline.ops.fragments import FRAGMENT, Rows, merge_rows
-from pipeline.ops.merge import components, instance_rows, merge
+from pipeline.ops.merge import components, merge
+from pipeline.ops.relabel import numbered
 from pipeline.ops.supermerge import Union
 from pipeline.partitions import Partitions, even_bounds
 from pipeline.stages.supermerge import SuperMergeStage
@@ -151,12 +152,6 @@ class Fragments:
         return max((int(table[at : at + 2**20].max()) for at in range(0, len(table), 2**20)), default=0)
 
 
-def final_rows(table: Path, rows: BlockTables, counts: Counts) -> Array:
-    """One ``FRAGMENT`` row for each final instance, row i for id i + 1."""
-    found = [rows.read(int(number))["rows"] for number in np.flatnonzero(counts)]
-    return instance_rows(np.concatenate([np.zeros(0, FRAGMENT), *found]), np.asarray(open_table(table)))
-
-
 def write_final(
     table: Path,
     fragments: Fragments,
@@ -193,7 +188,10 @@ def _whole_instances(folder: Path, fragments: Fragments, joins: Joins, highest: 
     """The rows of whole provisional instances with their ids, one range of ids at a time."""
     with Partitions(folder, even_bounds(1, highest + 1, PARTITION), FRAGMENT) as spilled:
         for ids, rows in fragments.parts():
-            spilled.append(joins.root(ids[ids > 0]), rows[ids > 0])
+            present, group = numbered(joins.root(ids))
+            own = np.flatnonzero(group)
+            # One row for each instance and block: a giant of millions of fragments must not fill one range.
+            spilled.append(present, merge_rows(rows[own], group[own] - 1, len(present)))
         for part in spilled:
             owners, group = np.unique(part.keys, return_inverse=True)
             yield owners, merge_rows(part.rows, group, len(owners))
