@@ -128,11 +128,11 @@ def test_verify_finds_a_torn_chunk_of_the_export(damaged: Path, teramito: Terami
 def test_verify_finds_an_instance_table_that_is_torn_or_gone(
     keep: int | None, damaged: Path, teramito: Teramito
 ) -> None:
-    table = damaged / "instances.parquet"
-    content = table.read_bytes()
-    table.unlink()
+    part = damaged / "instances.parquet" / "part-00000.parquet"
+    content = part.read_bytes()
+    part.unlink()
     if keep is not None:
-        table.write_bytes(content[:keep])
+        part.write_bytes(content[:keep])
     said = teramito("verify", str(damaged))
     assert said.code == 1
     assert "the run is not complete" in said.err
@@ -180,12 +180,12 @@ def test_a_run_that_is_there_is_not_refused_for_the_space_it_has_taken_itself(
 def test_a_torn_instance_table_is_made_again_once_deleted(
     damaged: Path, tiny_model: Path, phantom_path: str, teramito: Teramito
 ) -> None:
-    table = damaged / "instances.parquet"
-    whole = table.read_bytes()
-    table.write_bytes(whole[: len(whole) // 2])
+    part = damaged / "instances.parquet" / "part-00000.parquet"
+    whole = part.read_bytes()
+    part.write_bytes(whole[: len(whole) // 2])
     said = teramito("verify", str(damaged))
     assert said.code == 1
     assert "or the damaged table itself" in said.err
-    table.unlink()
+    shutil.rmtree(part.parent)
     assert teramito("run", *arguments(phantom_path, damaged, tiny_model, BLOCKS)).code == 0
-    assert table.read_bytes() == whole
+    assert part.read_bytes() == whole
