@@ -1,191 +1,266 @@
-"""How good a segmentation is, against a ground truth: foreground IoU and Dice, and average precision of instances.
+"""Comparing a segmentation with a truth on the project's own engine: a stage of blocks, a ledger, an executor.
 
-The average precision is the one of the MitoEM challenge (Wei et al. 2020, doi:10.1007/978-3-030-59722-1_7; evaluator
-ygCoconut/mAP_3Dvolume) over instances of all sizes: predictions ranked by their number of voxels, hits by IoU with the
-best truth, precision interpolated at the 101 recalls of COCO. Everything follows from one table of overlaps, which
-adds up over blocks: no volume is ever held whole.
+Each block's table of overlaps is stored; the driver adds them up and computes the scores. In a directory of its own
+(``run.json``, ``ledgers/``, ``tables/overlap``, ``scores.json``, ``matches.parquet``, ``sheet.png``) a comparison goes
+on where it was killed, and other ways to score the same volumes need no second look at the voxels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from math import prod
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.errors import BadInput, raise_all
-from pipeline.geometry import Vec3
+from pipeline.evaluation import Contingency, average_precision, foreground
+from pipeline.evaluation.classes import class_scores
+from pipeline.evaluation.config import EvaluateConfig
+from pipeline.evaluation.examples import chosen, located
+from pipeline.evaluation.scores import PRESETS, Scoring, instance_scores
+from pipeline.executor import Executor, Progress, ThreadsExecutor, run_stage
+from pipeline.formats.address import absolute, is_remote
+from pipeline.geometry import FloatVec3, Vec3, vec3
 from pipeline.grid import BlockGrid
+from pipeline.ledger import Ledger
+from pipeline.run import RunDirectory, StepProgress, claim, identity, open_ledger, recognised, source_fingerprint
+from pipeline.source_run import open_complete
+from pipeline.stage import digest
+from pipeline.stages.overlap import OverlapStage
+from pipeline.tables import write_whole
+from pipeline.volume import Volume
 
-if TYPE_CHECKING:
-    from pipeline.volume import Volume  # training scores arrays where no reader of volumes is installed
+__all__ = ["Contingency", "average_precision", "contingency", "evaluate", "foreground"]
 
-Ids = NDArray[np.uint64]
-Counts = NDArray[np.int64]
-
-_BLOCK: Vec3 = (128, 256, 256)  # two uint64 blocks of 64 MiB
-_RECALLS = np.linspace(0.0, 1.0, 101)
+_BLOCK_VOXELS = 2**23  # as uint64 64 MiB of each volume
+_LARGEST_CHUNK = 2**25  # a chunk of more voxels, one strip of a huge page, is read in parts
 
 
 @dataclass(frozen=True)
-class Contingency:
-    """How many voxels each pair of a predicted and a true id shares; three columns of equal length.
+class Comparison:
+    """Two volumes to compare and the blocks they are cut into; ``output`` None for a temporary directory."""
 
-    Attributes:
-        prediction, truth: uint64, 0 the background; each pair once, sorted by prediction, then truth.
-        voxels: int64, at least 1.
+    prediction: Volume
+    truth: Volume
+    grid: BlockGrid
+    output: RunDirectory | None = None
+
+    @contextmanager
+    def opened(self) -> Iterator[RunDirectory]:
+        """Hold the directory the tables go to.
+
+        Raises:
+            RunConflict: another process works there, or it holds anything but this comparison.
+        """
+        if self.output is None:
+            with tempfile.TemporaryDirectory(prefix="teramito-evaluate-") as folder:
+                yield RunDirectory(Path(folder))
+            return
+        recognised(self.output, self._manifest())  # before the lock, which is a file, goes into another's directory
+        with self.output.locked():
+            claim(self.output, self._manifest())
+            yield self.output
+
+    def stage(self, directory: RunDirectory) -> OverlapStage:
+        """The block-wise part of the work."""
+        fingerprint = digest({side: source_fingerprint(volume) for side, volume in self._sides().items()})
+        tables = directory.block_tables("overlap")
+        return OverlapStage(self.prediction, self.truth, fingerprint, tables, self.grid)
+
+    def _sides(self) -> dict[str, Volume]:
+        return {"prediction": self.prediction, "truth": self.truth}
+
+    def _manifest(self) -> dict[str, Any]:
+        sides = {side: {"address": str(volume), **identity(volume)} for side, volume in self._sides().items()}
+        return {"settings": {**sides, "block": list(self.grid.block)}}
+
+
+def comparison(config: EvaluateConfig) -> Comparison:
+    """Open the volumes of a configuration.
+
+    Raises:
+        BadInput: the volumes differ in shape, hold no labels, or the directory is a URL.
     """
+    prediction, truth = (open_complete(_located(address)) for address in (config.prediction, config.truth))
+    output = None if config.output is None else _directory(config.output)
+    return compared(prediction, truth, config.block.shape, output)
 
-    prediction: Ids
-    truth: Ids
-    voxels: Counts
 
-    @classmethod
-    def of(cls, prediction: NDArray[Any], truth: NDArray[Any]) -> Contingency:
-        """The table of two label arrays of one shape (any integer or bool dtype, no negative values)."""
-        p, t = np.ravel(prediction), np.ravel(truth)
-        if not len(p):
-            return cls.merged(())
-        # Labels come in runs along x: some twenty times fewer runs than voxels have to be sorted.
-        starts = np.flatnonzero(np.concatenate([[True], (p[1:] != p[:-1]) | (t[1:] != t[:-1])]))
-        lengths = np.diff(starts, append=len(p))
-        return _summed(p[starts].astype(np.uint64), t[starts].astype(np.uint64), lengths.astype(np.int64))
+def compared(
+    prediction: Volume, truth: Volume, block: Vec3 | None = None, output: RunDirectory | None = None
+) -> Comparison:
+    """Two volumes of labels as a comparison, by default in blocks that follow their chunks.
 
-    @classmethod
-    def merged(cls, tables: Iterable[Contingency]) -> Contingency:
-        """The table of several disjoint parts of a volume together, in any order."""
-        parts = [cls(np.zeros(0, np.uint64), np.zeros(0, np.uint64), np.zeros(0, np.int64)), *tables]
-        return _summed(
-            np.concatenate([part.prediction for part in parts]),
-            np.concatenate([part.truth for part in parts]),
-            np.concatenate([part.voxels for part in parts]),
-        )
-
-    def prediction_sizes(self) -> tuple[Ids, Counts]:
-        """Ids of all predicted instances in rising order, and their voxels."""
-        return _sizes(self.prediction, self.voxels)
-
-    def truth_sizes(self) -> tuple[Ids, Counts]:
-        """Ids of all true instances in rising order, and their voxels."""
-        return _sizes(self.truth, self.voxels)
+    Raises:
+        BadInput: the shapes differ, or a volume holds floating-point numbers.
+    """
+    _require_comparable(prediction, truth)
+    return Comparison(prediction, truth, BlockGrid(prediction.shape, block or _block(prediction, truth)), output)
 
 
 def evaluate(
     prediction: Volume,
     truth: Volume,
-    block: Vec3 = _BLOCK,
+    scoring: Scoring = PRESETS["mitoem"],
+    block: Vec3 | None = None,
+    executor: Executor | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, float]:
     """Compare a segmentation with the truth, block by block.
 
     Args:
         prediction, truth: labels or masks of one shape, 0 the background; any integer dtype or bool.
+        scoring: how instances are counted.
         block: voxels z, y, x held at once; it has no influence on the result.
+        executor: where blocks are compared; None for two threads.
         progress: called with (blocks done, blocks in all) after each block.
 
     Returns:
-        ``iou``, ``dice``: of everything above 0; 1 where both are empty.
-        ``ap50``, ``ap75``: see :func:`average_precision`.
-        ``instances_predicted``, ``instances_truth``: numbers of ids above 0.
+        See :func:`pipeline.evaluation.scores.instance_scores`.
 
     Raises:
         BadInput: the shapes differ, or a volume does not hold labels (float dtype, or negative values).
     """
-    _require_comparable(prediction, truth)
-    table = contingency(prediction, truth, block, progress)
-    return {
-        **foreground(table),
-        "ap50": average_precision(table, 0.5),
-        "ap75": average_precision(table, 0.75),
-        "instances_predicted": len(table.prediction_sizes()[0]),
-        "instances_truth": len(table.truth_sizes()[0]),
-    }
+    return instance_scores(contingency(prediction, truth, block, executor, progress), scoring)
 
 
 def contingency(
     prediction: Volume,
     truth: Volume,
-    block: Vec3 = _BLOCK,
+    block: Vec3 | None = None,
+    executor: Executor | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Contingency:
-    """The table of overlaps of two volumes of one shape, gathered block by block."""
-    grid = BlockGrid(prediction.shape, block)
-    table = Contingency.merged(())
-    for done, part in enumerate(grid, 1):
-        labels = [_labels(volume, volume.read(part.core)) for volume in (prediction, truth)]
-        table = Contingency.merged((table, Contingency.of(*labels)))
-        if progress is not None:
-            progress(done, len(grid))
-    return table
+    """The table of overlaps of two volumes of one shape; arguments and errors as those of :func:`evaluate`."""
+
+    def watched(_step: str, _stage: object) -> Progress:
+        return lambda ledger: progress(ledger.done_count, ledger.size) if progress is not None else None
+
+    made = compared(prediction, truth, block)
+    with made.opened() as directory:
+        return overlaps(made, directory, executor or ThreadsExecutor(), watched)
 
 
-def foreground(table: Contingency) -> dict[str, float]:
-    """``iou`` and ``dice`` of all voxels above 0, whatever their ids; 1 where there are none in either."""
-    predicted, true = table.prediction > 0, table.truth > 0
-    both = int(table.voxels[predicted & true].sum())
-    either = int(table.voxels[predicted | true].sum())
-    if either == 0:
-        return {"iou": 1.0, "dice": 1.0}
-    return {"iou": both / either, "dice": 2 * both / (either + both)}
+def overlaps(
+    made: Comparison, directory: RunDirectory, executor: Executor, progress: StepProgress | None = None
+) -> Contingency:
+    """The table of overlaps of a comparison whose directory is held; blocks that are done are not done again.
 
-
-def average_precision(table: Contingency, threshold: float) -> float:
-    """Average precision of the instances at an IoU threshold (a hit has IoU >= threshold), from 0 to 1.
-
-    A prediction's score is its number of voxels; ties go to the lower id. Where there is no true instance the
-    reference gives -1; here it is 1 if nothing was predicted either, and 0 otherwise. Without predictions it is 0.
+    Raises:
+        StageFailed: blocks could not be read; all others are kept.
+        RunCancelled: ``progress`` asked to stop.
+        BadInput: a volume holds negative values.
     """
-    positives = len(table.truth_sizes()[0])
-    ids, voxels = table.prediction_sizes()
-    if positives == 0 or len(ids) == 0:
-        return float(positives == 0 and len(ids) == 0)
-    ranked = np.argsort(-voxels, kind="stable")  # ids rise, so ties stay in their order
-    return _interpolated_precision(best_iou(table)[ranked] >= threshold, positives)
+    stage = made.stage(directory)
+    with open_ledger(directory, stage) as ledger:
+        run_stage(stage, ledger, executor, None if progress is None else progress("evaluate", stage))
+        table = Contingency.merged(part for _, part in stored_tables(stage, ledger))
+    raise_all([*_negative(made.prediction, table.prediction), *_negative(made.truth, table.truth)])
+    return table.with_background(made.prediction.box.size)
 
 
-def best_iou(table: Contingency) -> NDArray[np.float64]:
-    """For each predicted instance, in rising order of ids, the IoU with the true instance that fits it best, or 0.
+def stored_tables(stage: OverlapStage, ledger: Ledger) -> Iterator[tuple[int, Contingency]]:
+    """The tables of a finished stage, one after another, with the numbers of their blocks."""
+    for number in np.flatnonzero(ledger.counts):
+        arrays = stage.tables.read(int(number))
+        yield int(number), Contingency(arrays["prediction"], arrays["truth"], arrays["voxels"])
 
-    Counts are exact integers and the division is correctly rounded, so an IoU of exactly 3/4 is 0.75.
+
+def scores_of(table: Contingency, config: EvaluateConfig) -> dict[str, float]:
+    """What a configuration asks for: scores of instances or of classes."""
+    return class_scores(table) if config.classes else instance_scores(table, config.scoring)
+
+
+def write_scores(directory: RunDirectory, scores: Mapping[str, float], config: EvaluateConfig) -> Path:
+    """Store the scores and how they were counted in ``scores.json``."""
+    scoring = config.scoring
+    how = {} if config.classes else {"size_limits": list(scoring.limits), "ignore_below": scoring.ignore_below}
+    compared_ = {"prediction": config.prediction, "truth": config.truth}
+    path = directory.root / "scores.json"
+    write_whole(path, json.dumps({**scores, **how, **compared_}, indent=2).encode())
+    return path
+
+
+def write_sheet(
+    path: Path, table: Contingency, made: Comparison, directory: RunDirectory, config: EvaluateConfig
+) -> None:
+    """Draw the sheet of a finished comparison: reads only blocks and planes that hold what it shows.
+
+    Raises:
+        BadInput: the image is of another shape.
     """
-    predicted, predicted_voxels = table.prediction_sizes()
-    true, true_voxels = table.truth_sizes()
-    overlap = (table.prediction > 0) & (table.truth > 0)
-    p = np.searchsorted(predicted, table.prediction[overlap])
-    t = np.searchsorted(true, table.truth[overlap])
-    shared = table.voxels[overlap]
-    best = np.zeros(len(predicted))
-    np.maximum.at(best, p, shared / (predicted_voxels[p] + true_voxels[t] - shared))
-    return best
+    from pipeline.evaluation.sheet import drawn, png, view
+
+    raw = open_image(made, config)
+    stage = made.stage(directory)
+    examples = chosen(table.without_small_truth(config.scoring.ignore_below))
+    with open_ledger(directory, stage) as ledger:
+        places = located(examples, stored_tables(stage, ledger), made.grid, made.prediction, made.truth)
+    volumes = made.prediction, made.truth, raw
+    size = voxel_size(config, *(volume for volume in volumes if volume is not None))
+    views = [view(example, place, volumes, size) for example, place in zip(examples, places, strict=True)]
+    write_whole(path, png(drawn(views, size)))
 
 
-def _interpolated_precision(hits: NDArray[np.bool_], positives: int) -> float:
-    """The mean of the precision at COCO's 101 recalls, 0 beyond the largest recall reached."""
-    true = np.cumsum(hits)
-    recall = true / positives
-    precision = true / (np.arange(1, len(hits) + 1) + np.spacing(1))
-    precision = np.maximum.accumulate(precision[::-1])[::-1]
-    place = np.searchsorted(recall, _RECALLS, side="left")
-    return float(np.append(precision, 0.0)[place].mean())
+def open_image(made: Comparison, config: EvaluateConfig) -> Volume | None:
+    """The image of a configuration, if it names one.
+
+    Raises:
+        BadInput: it is of another shape.
+    """
+    if config.raw is None:
+        return None
+    raw = open_complete(_located(config.raw))
+    if raw.shape != made.truth.shape:
+        raise BadInput(
+            f"--raw {config.raw} of shape {raw.shape}",
+            f"the image must have the shape of the labels, {made.truth.shape}",
+            "outlines are drawn over it",
+            "Crop it likewise.",
+        )
+    return raw
 
 
-def _summed(prediction: Ids, truth: Ids, voxels: Counts) -> Contingency:
-    order = np.lexsort((truth, prediction))
-    prediction, truth, voxels = prediction[order], truth[order], voxels[order]
-    fresh = np.ones(len(order), np.bool_)
-    fresh[1:] = (prediction[1:] != prediction[:-1]) | (truth[1:] != truth[:-1])
-    starts = np.flatnonzero(fresh)
-    total = np.add.reduceat(voxels, starts) if len(starts) else voxels
-    return Contingency(prediction[starts], truth[starts], total)
+def voxel_size(config: EvaluateConfig, *volumes: Volume) -> FloatVec3 | None:
+    """The voxel size given, or the first that a volume states."""
+    stated = (volume.voxel_size_nm for volume in volumes)
+    return config.voxel_size_nm or next((size for size in stated if size is not None), None)
 
 
-def _sizes(column: Ids, voxels: Counts) -> tuple[Ids, Counts]:
-    ids, inverse = np.unique(column[column > 0], return_inverse=True)
-    sizes = np.zeros(len(ids), np.int64)
-    np.add.at(sizes, inverse, voxels[column > 0])
-    return ids, sizes
+def _located(address: str) -> str:
+    """An address that means the same in any folder."""
+    prefix = "precomputed://" if address.startswith("precomputed://") else ""
+    return prefix + absolute(address.removeprefix(prefix))
+
+
+def _directory(output: str) -> RunDirectory:
+    if is_remote(output):
+        raise BadInput(
+            f"output {output}",
+            "the directory of a comparison is a local or network-mounted path",
+            "its ledger is an append-only file and its lock a file lock",
+            "Compare into a directory and copy it.",
+        )
+    return RunDirectory(Path(output).expanduser().absolute())
+
+
+def _block(prediction: Volume, truth: Volume) -> Vec3:
+    """A block of about 2^23 voxels made of whole chunks of both volumes, where these are powers of each other."""
+    extent = prediction.shape
+    block = [min(max(p, t), e) for p, t, e in zip(prediction.chunks, truth.chunks, extent, strict=True)]
+    while prod(block) > _LARGEST_CHUNK:
+        axis = block.index(max(block))
+        block[axis] = -(-block[axis] // 2)
+    while growing := [axis for axis in range(3) if block[axis] < extent[axis] and 2 * prod(block) <= _BLOCK_VOXELS]:
+        axis = min(growing, key=lambda axis: block[axis])
+        block[axis] *= 2
+    return vec3(min(b, e) for b, e in zip(block, extent, strict=True))
 
 
 def _require_comparable(prediction: Volume, truth: Volume) -> None:
@@ -206,10 +281,10 @@ def _is_float(volume: Volume) -> bool:
     return np.dtype(volume.dtype).kind not in "bui"
 
 
-def _labels(volume: Volume, array: NDArray[Any]) -> NDArray[Any]:
-    if array.dtype.kind == "i" and array.min(initial=0) < 0:
-        raise _not_labels(volume, f"it holds the value {array.min()}")
-    return array
+def _negative(volume: Volume, ids: Any) -> list[BadInput]:
+    """What is wrong with ids that were negative before they became unsigned."""
+    found = ids[ids >= 2**63].astype(np.int64) if np.dtype(volume.dtype).kind == "i" else ids[:0]
+    return [_not_labels(volume, f"it holds the value {found.min()}")] if len(found) else []
 
 
 def _not_labels(volume: Volume, why: str) -> BadInput:

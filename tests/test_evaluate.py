@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pipeline.errors import BadInput
-from pipeline.evaluate import Contingency, average_precision, best_iou, contingency, evaluate, foreground
+from pipeline.evaluate import contingency, evaluate
+from pipeline.evaluation import Contingency, average_precision, best_iou, foreground
 from pipeline.formats import ome_zarr
 from pipeline.geometry import Box, Vec3
 from pipeline.volume import Volume, open_volume
@@ -173,8 +174,15 @@ def test_masks_of_bool_and_bytes_are_labels_too(tmp_path: Path) -> None:
     assert scores == {
         "iou": 1.0,
         "dice": 1.0,
+        "ap50_95": pytest.approx(1.0),
         "ap50": pytest.approx(1.0),
         "ap75": pytest.approx(1.0),
+        "ap75_small": pytest.approx(1.0),
+        "ap75_medium": -1.0,
+        "ap75_large": -1.0,
+        "voi_split": 0.0,
+        "voi_merge": 0.0,
+        "adapted_rand": 0.0,
         "instances_predicted": 1,
         "instances_truth": 1,
     }

@@ -1,4 +1,4 @@
-"""demo, phantom, convert, evaluate: what works on volumes."""
+"""demo, phantom, convert: what works on volumes."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.options import Json, VoxelSize, shape, show, voxel_size
+from flows.commands.evaluate import score_lines
+from flows.commands.options import VoxelSize, shape, voxel_size
 from flows.commands.run import Command, NoPrefect, execute
 from pipeline.config import parse_config
 from pipeline.evaluate import evaluate
 from pipeline.job import run_job
 from pipeline.phantom import Phantom, write_phantom
+from pipeline.source_run import open_complete
 from pipeline.volume import open_volume
 
 DEMO_SHAPE = (96, 320, 320)
@@ -50,21 +52,8 @@ def convert(
     """
     from pipeline.convert import convert as convert_volume
 
-    made = convert_volume(open_volume(source, voxel_size(voxel_size_nm)), target, progress=_counter("convert"))
+    made = convert_volume(open_complete(source, voxel_size(voxel_size_nm)), target, progress=_counter("convert"))
     typer.echo(f"{made}: {made.shape} voxels, {made.dtype}")
-
-
-def evaluate_command(
-    prediction: Annotated[str, typer.Argument(help="Segmentation: zarr, TIFF, HDF5 (file.h5:dataset), precomputed.")],
-    truth: Annotated[str, typer.Argument(help="Ground truth of the same shape.")],
-    as_json: Json = False,
-) -> None:
-    """Score a segmentation against the truth: IoU and Dice of the foreground, AP-50 and AP-75 of the instances.
-
-    Example: teramito evaluate run1/precomputed/segmentation truth.tif --json
-    """
-    scores = evaluate(open_volume(prediction), open_volume(truth))
-    show(scores, as_json, _score_lines(scores))
 
 
 def demo(
@@ -87,14 +76,7 @@ def demo(
         open_volume(str(root / "run" / "precomputed" / "segmentation")),
         open_volume(str(root / "phantom" / "instances")),
     )
-    typer.echo("\n".join(["against the phantom's truth:", *_score_lines(scores)]))
-
-
-def _score_lines(scores: dict[str, float]) -> list[str]:
-    return [
-        f"  {name:20} {value:.4f}" if isinstance(value, float) else f"  {name:20} {value}"
-        for name, value in scores.items()
-    ]
+    typer.echo("\n".join(["against the phantom's truth:", *score_lines(scores)]))
 
 
 def _counter(what: str) -> Callable[[int, int], None]:
@@ -109,5 +91,4 @@ COMMANDS: dict[str, Command] = {
     "demo": demo,
     "phantom": phantom,
     "convert": convert,
-    "evaluate": evaluate_command,
 }

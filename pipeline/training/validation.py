@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pipeline.errors import BadInput
-from pipeline.evaluate import Contingency, average_precision, foreground
+from pipeline.evaluation import Contingency, average_precision, foreground
 from pipeline.geometry import Box, Vec3, vec3
 from pipeline.model.folding import folded, on_onednn
 from pipeline.model.spec import Thresholds

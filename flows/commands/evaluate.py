@@ -1,0 +1,142 @@
+"""evaluate: how good a segmentation is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from flows.commands.options import Json, Settings, VoxelSize, config_values, show, voxel_size
+from flows.commands.run import Command
+from flows.interrupts import interruptible
+from flows.progress import terminal_watcher
+from pipeline.config import parse_settings
+from pipeline.errors import BadInput
+from pipeline.evaluate import Comparison, comparison, overlaps, scores_of, write_scores, write_sheet
+from pipeline.evaluation.config import EvaluateConfig
+from pipeline.evaluation.matches import require_ending, write_matches
+from pipeline.evaluation.overlaps import Contingency
+from pipeline.run import RunDirectory
+
+CANCELLED = "cancelled; with --output the blocks compared so far are kept and the same command goes on"
+
+
+def evaluate_command(
+    prediction: Annotated[str, typer.Argument(help="Segmentation: zarr, TIFF, HDF5 (file.h5:dataset), precomputed.")],
+    truth: Annotated[str, typer.Argument(help="Ground truth of the same shape.")],
+    output: Annotated[
+        str | None, typer.Option("--output", help="Directory for scores, matches and sheet; the same again resumes.")
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="mitoem (limits 5e3,1.5e4) or challenge2021 (5e3,3e4; ignore below 2000).")
+    ] = None,
+    size_limits: Annotated[
+        str | None, typer.Option("--size-limits", help="Most voxels of small and of medium instances, A,B.")
+    ] = None,
+    ignore_below: Annotated[
+        int | None, typer.Option("--ignore-below", help="Drop true instances of fewer voxels.")
+    ] = None,
+    classes: Annotated[
+        bool, typer.Option("--classes", help="The volumes are class maps: IoU of each class, and their mean.")
+    ] = False,
+    matches: Annotated[
+        Path | None, typer.Option("--matches", help="Write what was compared with what: .parquet or .csv.")
+    ] = None,
+    sheet: Annotated[
+        Path | None, typer.Option("--sheet", help="Draw best, worst, falsely merged and split instances: .png.")
+    ] = None,
+    raw: Annotated[str | None, typer.Option("--raw", help="The image to draw them on.")] = None,
+    voxel_size_nm: VoxelSize = None,
+    set_: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Score a segmentation against the truth: foreground, average precision, information, matches, pictures.
+
+    Example: teramito evaluate run1/precomputed/segmentation truth.tif --json --sheet sheet.png
+    """
+    given: dict[str, Any] = {
+        "prediction": prediction,
+        "truth": truth,
+        "output": output,
+        "raw": raw,
+        "voxel_size_nm": voxel_size(voxel_size_nm),
+        "preset": preset,
+        "size_limits": _limits(size_limits),
+        "ignore_below": ignore_below,
+        "classes": classes,
+        "cluster": {"kind": "none"},
+    }
+    config = parse_settings(EvaluateConfig, config_values(None, given, set_))
+    _require_files(config, matches, sheet)
+    scores = _compared(config, matches, sheet)
+    show(scores, as_json, score_lines(scores))
+
+
+def score_lines(scores: dict[str, float]) -> list[str]:
+    """The scores for people."""
+    return [
+        f"  {name:20} {value:.4f}" if isinstance(value, float) else f"  {name:20} {value}"
+        for name, value in scores.items()
+    ]
+
+
+def _compared(config: EvaluateConfig, matches: Path | None, sheet: Path | None) -> dict[str, float]:
+    from workers.cluster import open_executor
+
+    made = comparison(config)
+    with made.opened() as directory, interruptible(CANCELLED):
+        with open_executor(config.cluster) as executor:
+            table = overlaps(made, directory, executor, terminal_watcher())
+        scores = scores_of(table, config)
+        if made.output is not None:
+            write_scores(directory, scores, config)
+        if not config.classes:
+            _write_instances(config, made, directory, table, _places(made, directory, matches, sheet))
+    return scores
+
+
+def _places(
+    made: Comparison, directory: RunDirectory, matches: Path | None, sheet: Path | None
+) -> tuple[list[Path], list[Path]]:
+    """Where match tables and sheets go: the files named, and the directory."""
+    own = [directory.root / "matches.parquet"], [directory.root / "sheet.png"]
+    named = [path for path in (matches,) if path], [path for path in (sheet,) if path]
+    return named if made.output is None else (named[0] + own[0], named[1] + own[1])
+
+
+def _write_instances(
+    config: EvaluateConfig,
+    made: Comparison,
+    directory: RunDirectory,
+    table: Contingency,
+    places: tuple[list[Path], list[Path]],
+) -> None:
+    for path in places[0]:
+        write_matches(path, table, config.scoring)
+    for path in places[1]:
+        write_sheet(path, table, made, directory, config)
+
+
+def _require_files(config: EvaluateConfig, matches: Path | None, sheet: Path | None) -> None:
+    if config.classes and (matches or sheet):
+        raise BadInput("--classes", "it has neither --matches nor --sheet", "a class is no instance")
+    if matches is not None:
+        require_ending(matches)
+    if sheet is not None and sheet.suffix != ".png":
+        raise BadInput(f"--sheet {sheet}", "the file ends in .png", nearest=f"For example {sheet.with_suffix('.png')}.")
+
+
+def _limits(text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    try:
+        small, medium = (float(part) for part in text.split(","))
+    except ValueError:
+        raise BadInput(
+            f"--size-limits {text}", "it must be two numbers of voxels A,B", nearest="For example 5e3,1.5e4."
+        ) from None
+    return small, medium
+
+
+COMMANDS: dict[str, Command] = {"evaluate": evaluate_command}

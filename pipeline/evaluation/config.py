@@ -1,0 +1,42 @@
+"""The settings of ``teramito evaluate``."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from pipeline.config import BlockSettings, ClusterSettings, Length, Settings, SizeNm, Voxels
+from pipeline.evaluation.scores import PRESETS, Preset, Scoring
+
+
+class EvaluateConfig(Settings):
+    """What to compare, and how."""
+
+    prediction: str = Field(description="Segmentation, any input format.")
+    truth: str = Field(description="Truth of the same shape.")
+    output: str | None = Field(None, description="Directory of the result; the same again resumes.")
+    raw: str | None = Field(None, description="The image, for the sheet of pictures.")
+    voxel_size_nm: SizeNm | None = Field(None, description="z y x; for the sheet, where no file states it.")
+    preset: Preset = Field("mitoem", description="Published limits of sizes and smallest true instance.")
+    size_limits: tuple[Length, Length] | None = Field(None, description="Most voxels of small and of medium instances.")
+    ignore_below: Voxels | None = Field(None, description="True instances of fewer voxels are dropped.")
+    classes: bool = Field(False, description="The volumes are class maps: IoU of each class instead of instances.")
+    block: BlockSettings = BlockSettings()
+    cluster: ClusterSettings = ClusterSettings(kind="none")
+
+    @model_validator(mode="after")
+    def _sensible(self) -> EvaluateConfig:
+        if self.size_limits is not None and self.size_limits[0] >= self.size_limits[1]:
+            small, medium = self.size_limits
+            raise ValueError(f"size_limits {small:g},{medium:g}: small instances must end below medium ones, A < B")
+        if self.classes and (self.size_limits is not None or self.ignore_below is not None):
+            raise ValueError("size_limits and ignore_below belong to instances, not to classes")
+        if self.cluster.kind == "address" and self.output is None:
+            raise ValueError("cluster.kind address needs an output directory that the workers there can write")
+        return self
+
+    @property
+    def scoring(self) -> Scoring:
+        """The preset, with what was given besides."""
+        preset = PRESETS[self.preset]
+        below = preset.ignore_below if self.ignore_below is None else self.ignore_below
+        return Scoring(self.size_limits or preset.limits, below)
