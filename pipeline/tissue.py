@@ -15,7 +15,7 @@ from pipeline.volume import Volume, open_volume
 
 @dataclass(frozen=True, slots=True)
 class TissueMask:
-    """The tissue at the resolution of a volume of shape ``extent``; a voxel of ``volume`` covers ``factor`` of those."""
+    """The tissue at the resolution of a volume of shape ``extent``; one of its voxels covers ``factor``."""
 
     volume: Volume
     extent: Vec3

@@ -93,7 +93,7 @@ class SectionSums:
         ids = np.concatenate((found["lower"], found["upper"]))
         z = np.concatenate((found["z"], found["z"] + found["gap"] + 1))
         self._ids = np.unique(ids)
-        self._low, self._span = int(z.min(initial=0)), int(np.ptp(z)) + 1 if len(z) else 1
+        self._low, self._span = (int(z.min()), int(np.ptp(z)) + 1) if len(z) else (0, 0)
         self._keys = np.unique(self._packed(ids, z))
         self._voxels = np.zeros(len(self._keys), np.uint64)
 

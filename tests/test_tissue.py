@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import pickle
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pipeline.errors import BadInput
+from pipeline.formats import ome_zarr
+from pipeline.geometry import Box, FloatVec3, Vec3
+from pipeline.tissue import TissueMask, _factors, _nearest, open_tissue
+from pipeline.volume import Volume, open_volume
+
+
+def source(shape: Vec3, size: FloatVec3 | None = None) -> Volume:
+    return Volume("raw", "", "zarr", shape, "uint8", shape, size)
+
+
+def write(path: Path, values: NDArray[np.uint8], size: FloatVec3 | None = None) -> str:
+    z, y, x = values.shape
+    ome_zarr.create(str(path), (z, y, x), (z, y, x), (z, y, x), "uint8", size)
+    volume = open_volume(str(path))
+    volume.write(volume.box, values)
+    return str(path)
+
+
+def upsampled(coarse: NDArray[np.generic], extent: Vec3, factor: Vec3) -> NDArray[np.bool_]:
+    fine = np.zeros(extent, np.bool_)
+    for at in np.ndindex(*extent):
+        fine[at] = coarse[at[0] // factor[0], at[1] // factor[1], at[2] // factor[2]] != 0
+    return fine
+
+
+@pytest.mark.parametrize("factor", [(1, 1, 1), (1, 4, 4), (2, 3, 4), (9, 1, 2)])
+def test_any_box_reads_as_of_the_mask_at_full_resolution(factor: Vec3, tmp_path: Path) -> None:
+    extent = (9, 13, 14)
+    shape = tuple(-(-n // f) for n, f in zip(extent, factor, strict=True))
+    coarse = np.random.default_rng(3).integers(0, 2, shape, dtype=np.uint8) * 200
+    mask = TissueMask(open_volume(write(tmp_path / "mask", coarse)), extent, factor)
+    expected = upsampled(coarse, extent, factor)
+    starts = product((0, 1, 5), (0, 3, 6), (0, 4, 13))
+    for start, stop in product(starts, [(6, 7, 14), (9, 13, 14)]):
+        box = Box(start, stop)
+        read = mask.read(box)
+        assert read.dtype == np.bool_
+        np.testing.assert_array_equal(read, expected[box.slices()])
+
+
+@pytest.mark.parametrize(
+    ("extent", "shape", "factor"),
+    [
+        ((9, 13, 14), (9, 13, 14), (1, 1, 1)),
+        ((9, 13, 14), (9, 4, 4), (1, 4, 4)),
+        ((100, 650, 700), (50, 11, 11), (2, 64, 64)),  # 650 in 11: 60 to 64; the power of two
+        ((20, 65, 70), (7, 22, 24), (3, 3, 3)),
+        ((9, 9, 9), (1, 1, 1), (9, 9, 9)),
+    ],
+)
+def test_factors_follow_from_the_shapes(extent: Vec3, shape: Vec3, factor: Vec3, tmp_path: Path) -> None:
+    mask = open_tissue(write(tmp_path / "mask", np.ones(shape, np.uint8)), source(extent))
+    assert mask.factor == factor
+    last = Box((extent[0] - 1, 0, 0), extent)
+    assert mask.read(last).all()
+
+
+def test_voxel_sizes_decide_where_the_shape_leaves_a_choice(tmp_path: Path) -> None:
+    address = write(tmp_path / "mask", np.ones((9, 11, 11), np.uint8), (30.0, 496.0, 480.0))
+    mask = open_tissue(address, source((9, 650, 650), (30.0, 8.0, 8.0)))
+    assert mask.factor == (1, 62, 60)
+
+
+def test_voxel_sizes_that_contradict_the_shape_are_refused(tmp_path: Path) -> None:
+    address = write(tmp_path / "mask", np.ones((9, 11, 11), np.uint8), (30.0, 16.0, 16.0))
+    with pytest.raises(BadInput, match=r"voxel size \[1, 2, 2\] times.*\[9, 11, 11\] for \[9, 650, 650\].*60 to 64"):
+        open_tissue(address, source((9, 650, 650), (30.0, 8.0, 8.0)))
+
+
+def test_a_mask_of_the_volumes_own_shape_needs_no_voxel_size(tmp_path: Path) -> None:
+    address = write(tmp_path / "mask", np.ones((9, 11, 11), np.uint8), (1.0, 1.0, 1.0))
+    assert open_tissue(address, source((9, 11, 11), (30.0, 8.0, 8.0))).factor == (1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("shape", "nearest"),
+    [((9, 8, 13), r"\[9, 7, 13\]"), ((9, 13, 15), r"\[9, 13, 13\]"), ((4, 14, 2), r"\[., 13, 2\]")],
+)
+def test_a_mask_of_another_shape_is_refused_with_both_shapes_and_the_nearest(
+    shape: Vec3, nearest: str, tmp_path: Path
+) -> None:
+    address = write(tmp_path / "mask", np.ones(shape, np.uint8))
+    with pytest.raises(BadInput, match=rf"mask.*shape \[{shape[0]}, .*\[9, 13, 13\].*nearest legal shape is {nearest}"):
+        open_tissue(address, source((9, 13, 13)))
+
+
+def test_the_nearest_legal_shape_is_legal() -> None:
+    for length in range(1, 40):
+        for coarse in range(1, 60):
+            legal = _nearest(length, coarse)
+            assert len(_factors(length, legal)) > 0
+            assert all(-(-length // f) == legal for f in _factors(length, legal))
+            if _factors(length, coarse):
+                assert legal == coarse
+
+
+def test_any_value_but_zero_is_tissue_and_a_mask_travels_to_workers(tmp_path: Path) -> None:
+    values = np.array([0, 1, 2, 255], np.uint8).reshape(1, 2, 2)
+    mask = open_tissue(write(tmp_path / "mask", values), source((1, 2, 2)))
+    travelled: TissueMask = pickle.loads(pickle.dumps(mask))
+    assert travelled.read(Box.of_shape((1, 2, 2))).tolist() == [[[False, True], [True, True]]]
