@@ -35,6 +35,17 @@ def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+def reset_peak() -> None:
+    """Let ``peak_bytes`` count from now on (Linux)."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_bytes() -> int:
+    """The most memory this process has held in RAM since it started, or since ``reset_peak`` (Linux)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+
 def write(name: str, rows: Sequence[Row], folder: Path = RESULTS) -> Path:
     """Write ``folder/name.json`` with the rows, the machine and the date; the path written."""
     folder.mkdir(parents=True, exist_ok=True)
