@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from flows.commands import data, evaluate, model, run, train, view
+from flows.commands import data, evaluate, model, run, table, train, tune, view
 from pipeline import __version__
 from pipeline.errors import RunCancelled, TeramitoError
 
@@ -19,7 +19,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for commands in (run.COMMANDS, data.COMMANDS, evaluate.COMMANDS, train.COMMANDS, view.COMMANDS):
+GROUPS = (run, data, evaluate, table, tune, train, view)
+for commands in (group.COMMANDS for group in GROUPS):
     for name, command in commands.items():
         app.command(name)(command)
 app.add_typer(model.APP, name="model")

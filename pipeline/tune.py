@@ -209,11 +209,19 @@ class Search:
         return round(self.score(candidate), 9), -steps, candidate.choice
 
     def _best_size(self, choice: Choice) -> Candidate:
+        """The point with its best smallest size; of equal ones the nearest to the present one."""
         table = self._table(choice)
-        candidates = [Candidate(choice, least, scores(without_small(table, least))) for least in self.minima]
+        _, sizes = table.prediction_sizes()
+        known: dict[int, Scores] = {}  # by the number of instances kept
+        candidates = []
+        for least in self.minima:
+            kept = int(np.count_nonzero(sizes >= least))
+            if kept not in known:
+                known[kept] = scores(without_small(table, least))
+            candidates.append(Candidate(choice, least, known[kept]))
         present = self.minima.index(self.plan.minimum_voxels)
-        place = {least: number for number, least in enumerate(self.minima)}
-        return max(candidates, key=lambda one: (round(self.score(one), 9), -abs(place[one.minimum_voxels] - present)))
+        steps = {least: abs(number - present) for number, least in enumerate(self.minima)}
+        return max(candidates, key=lambda one: (round(self.score(one), 9), -steps[one.minimum_voxels]))
 
     def _present(self) -> Candidate:
         least = self.plan.minimum_voxels

@@ -1,0 +1,203 @@
+"""tune: thresholds, growth and smallest size chosen on a labelled part of a run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+import yaml
+
+from flows.commands.options import Json, show
+from flows.commands.run import Command, existing_run
+from pipeline.config import InstanceSettings, parse_settings
+from pipeline.errors import BadInput
+from pipeline.geometry import float_vec3
+from pipeline.model.spec import ModelSpec, load_spec
+from pipeline.ops.label import to_uint8
+from pipeline.run import RunDirectory, recorded
+from pipeline.source_run import open_complete
+from pipeline.tables import write_whole
+from pipeline.tune import OBJECTIVES, Candidate, Labelled, Search, Tuned
+from pipeline.volume import Volume
+
+LARGEST_VOXELS = 10**8  # two threads hold about 60 bytes a voxel: 6 GB
+COLUMNS = ("seed_above", "boundary_below", "mask_above", "grow_nm")
+SCORES = ("iou", "ap50_95", "ap50", "ap75")
+
+
+def tune(
+    directory: Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run, finished or predicted.")],
+    truth: Annotated[str, typer.Argument(help="Instances of the run's volume, or of the part that --crop names.")],
+    crop: Annotated[
+        str | None, typer.Option(help="The labelled part, voxels z0:z1,y0:y1,x0:x1 of the run's volume.")
+    ] = None,
+    by: Annotated[str, typer.Option(help=f"What is maximised: {', '.join(OBJECTIVES)} (of iou and ap50_95).")] = "mean",
+    output: Annotated[
+        Path | None, typer.Option(help="The configuration to write; RUN/tuned.yaml if not given.")
+    ] = None,
+    best: Annotated[int, typer.Option(min=1, help="How many of the best settings to show.")] = 5,
+    as_json: Json = False,
+) -> None:
+    """Choose T1, T2, mask, growth and smallest size on a labelled part of a run, without running the network again.
+
+    Example: teramito tune run1 truth.tif --crop 0:64,0:512,0:512 --output tuned.yaml
+    """
+    target = output or directory / "tuned.yaml"
+    _require_options(by, target)
+    run = existing_run(directory)
+    search = Search(
+        _labelled(run, truth, crop), *_present(run), by=by, threads=min(2, os.cpu_count() or 1), progress=_progress()
+    )
+    _require_objects(search, truth)
+    tuned = search.run()
+    facts = _facts(search, tuned, best)
+    facts |= {"run": str(run.root), "maps": _maps(run), "truth": truth, "crop": crop, "output": str(target)}
+    write_whole(target.absolute(), _configuration(facts, tuned).encode())
+    for warning in tuned.warnings:
+        typer.echo(f"warning: {warning}.", err=True)
+    show(facts, as_json, _lines(facts))
+
+
+def _require_options(by: str, target: Path) -> None:
+    if by not in OBJECTIVES:
+        raise BadInput(f"--by {by}", f"it must be one of {', '.join(OBJECTIVES)}")
+    if target.exists():
+        raise BadInput(
+            f"--output {target}",
+            "the file must not exist",
+            "somebody's choice may stand in it",
+            "Give another name with --output, or delete it first.",
+        )
+    if not target.absolute().parent.is_dir():
+        raise BadInput(f"--output {target}", f"the folder {target.absolute().parent} must exist")
+
+
+def _present(run: RunDirectory) -> tuple[InstanceSettings, ModelSpec | None]:
+    """The instance settings of a run, and the model that completes them."""
+    settings = recorded(run)["settings"]
+    models = settings.get("model")
+    first = models if models is None or isinstance(models, str) else models[0]
+    spec = None if first is None else load_spec(first)
+    return parse_settings(InstanceSettings, settings.get("instances", {})), spec
+
+
+def _labelled(run: RunDirectory, truth: str, crop: str | None) -> Labelled:
+    """The maps and the truth of the labelled part, in memory."""
+    part = "" if crop is None else f"[{crop.strip('[]')}]"
+    semantic, boundary = (open_complete(address + part) for address in _maps(run))
+    labels = open_complete(truth)
+    _require_truth(labels, truth, semantic, crop)
+    if semantic.box.size > LARGEST_VOXELS:
+        raise BadInput(
+            f"{truth} of {labels.box.size:,} voxels",
+            f"a search holds at most {LARGEST_VOXELS:,} voxels in memory",
+            "it makes instances of the whole part some hundred times",
+            "Choose a part of it: --crop z0:z1,y0:y1,x0:x1, with the truth cropped alike.",
+        )
+    size = float_vec3(recorded(run)["voxel_size_nm"])
+    maps = [to_uint8(volume.read(volume.box), str(volume)) for volume in (semantic, boundary)]
+    return Labelled(maps[0], maps[1], labels.read(labels.box), size)
+
+
+def _maps(run: RunDirectory) -> list[str]:
+    """The addresses of a run's maps; of instances from maps, those that were given."""
+    settings = recorded(run)["settings"]
+    return [str(settings.get(name, run.array(name))) for name in ("semantic", "boundary")]
+
+
+def _require_truth(labels: Volume, truth: str, semantic: Volume, crop: str | None) -> None:
+    if np.dtype(labels.dtype).kind not in "ui":
+        raise BadInput(
+            f"{truth} of dtype {labels.dtype}",
+            "the truth holds instance ids, whole numbers",
+            "a mask does not tell which voxels belong together",
+        )
+    if labels.shape != semantic.shape:
+        spans = ",".join(f"0:{length}" for length in labels.shape)
+        part = "the run's volume" if crop is None else f"--crop {crop}"
+        raise BadInput(
+            f"{truth} of {labels.shape}",
+            f"it must have the shape of {part}, {semantic.shape}",
+            "they are compared voxel by voxel",
+            f"Say which part of the run's volume it labels, for example --crop {spans}, or crop the truth: "
+            "PATH[z0:z1,y0:y1,x0:x1].",
+        )
+
+
+def _require_objects(search: Search, truth: str) -> None:
+    if search.labelled.truth.min(initial=0) < 0:
+        raise BadInput(truth, "ids are 0 for the background and positive for instances", "it holds negative values")
+    if not search.objects:
+        raise BadInput(
+            truth,
+            "the labelled part must hold at least one instance",
+            "without one every setting that finds nothing is perfect",
+            "Choose another part with --crop.",
+        )
+
+
+def _facts(search: Search, tuned: Tuned, best: int) -> dict[str, Any]:
+    return {
+        "by": search.by,
+        "voxels": int(search.labelled.truth.size),
+        "instances_truth": search.objects,
+        "tried": len(tuned.ranked),
+        "present": _row(search, tuned.present),
+        "best": [_row(search, candidate) for candidate in tuned.ranked[:best]],
+        "warnings": list(tuned.warnings),
+    }
+
+
+def _row(search: Search, candidate: Candidate) -> dict[str, Any]:
+    return {
+        "score": round(search.score(candidate), 4),
+        **{name: getattr(candidate.choice, name) for name in COLUMNS},
+        "minimum_voxels": candidate.minimum_voxels,
+        **{name: round(candidate.scores[name], 4) for name in SCORES},
+        "instances": int(candidate.scores["instances"]),
+    }
+
+
+def _lines(facts: dict[str, Any]) -> list[str]:
+    header = list(facts["present"])
+    rows = [("present", facts["present"]), *((f"{n}.", row) for n, row in enumerate(facts["best"], 1))]
+    table = [["", *header], *([name, *(f"{value:g}" for value in row.values())] for name, row in rows)]
+    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
+    return [
+        f"{facts['tried']} settings tried on {facts['voxels']:,} voxels with {facts['instances_truth']} true instances",
+        *("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in table),
+        "chosen on this part, so these scores flatter: judge the choice on another labelled part",
+        f"written: {facts['output']}",
+        f"use it:  teramito instances {' '.join(facts['maps'])} OUT --config {facts['output']}",
+    ]
+
+
+def _configuration(facts: dict[str, Any], tuned: Tuned) -> str:
+    part = "all of it" if facts["crop"] is None else f"[{facts['crop'].strip('[]')}]"
+    before, after = facts["present"], facts["best"][0]
+    told = [
+        f"Chosen by `teramito tune` on {facts['run']}, {part}, against {facts['truth']}:",
+        f"{facts['instances_truth']} true instances in {facts['voxels']} voxels, {facts['tried']} settings tried, by "
+        f"{facts['by']}.",
+        *(f"{name:8} {before[name]:.4f} before, {after[name]:.4f} with these settings" for name in SCORES),
+        "They were chosen on this part: judge them on another.",
+        *(f"Warning: {warning}." for warning in tuned.warnings),
+    ]
+    values = tuned.settings.model_dump(mode="json", exclude_defaults=True)
+    return "".join(f"# {line}\n" for line in told) + yaml.safe_dump({"instances": values}, sort_keys=False)
+
+
+def _progress() -> Callable[[int, Candidate], None]:
+    def report(tried: int, best: Candidate) -> None:
+        if tried % 20 == 0:
+            scores = ", ".join(f"{name} {best.scores[name]:.3f}" for name in SCORES)
+            typer.echo(f"tune: {tried} settings tried, the best so far: {scores}", err=True)
+
+    return report
+
+
+COMMANDS: dict[str, Command] = {"tune": tune}
