@@ -1,0 +1,141 @@
+"""Joining pieces across bad slices from stored labels: on every executor, for every block, the same pairs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pipeline.errors import BadInput
+from pipeline.executor import Executor, PicklingExecutor, SerialExecutor
+from pipeline.formats import ome_zarr
+from pipeline.geometry import Box, Vec3
+from pipeline.grid import BlockGrid
+from pipeline.ops.bridge import bridged
+from pipeline.ops.relabel import compact
+from pipeline.stages import bridge
+from pipeline.stages.bridge import BridgeStage, bridged_pairs
+from pipeline.stages.provisional import Provisional
+from pipeline.tables import BlockTables, write_table
+from pipeline.volume import open_volume
+
+EXTENT = (14, 21, 23)
+GAP = 2
+Ids = NDArray[np.uint64]
+
+
+def broken_columns() -> Ids:
+    """Sixteen columns through the volume, in pieces: blank slices at 3 and at 8 and 9, each piece of its own id."""
+    ids = np.zeros(EXTENT, np.uint64)
+    for piece, slices in enumerate((slice(0, 3), slice(4, 8), slice(10, 14))):
+        for column in range(16):
+            y, x = 5 * (column // 4) + piece % 2, 5 * (column % 4) + piece
+            ids[slices, y : y + 4, x : x + 4] = 100 * (piece + 1) + column
+    ids[5, 10:] = 0
+    return ids
+
+
+def stored(folder: Path, ids: Ids, block: Vec3, *, grown: bool) -> Provisional:
+    """The ids as a run leaves them: labels of each block, with the ids in one table or beside the blocks."""
+    grid = BlockGrid(EXTENT, block)
+    ome_zarr.create(str(folder / "labels"), EXTENT, grid.padded_extent, block, "uint32", None)
+    labels, tables = open_volume(str(folder / "labels")), BlockTables(folder / "rows")
+    held = []
+    for each in grid:
+        local, present = compact(np.ascontiguousarray(ids[each.core.slices()]))
+        held.append(present)
+        if len(present):
+            labels.write(each.core, local)
+            tables.write(each.number, {"ids": present})
+    write_table(folder / "offsets.npy", np.cumsum([0, *map(len, held)]))
+    write_table(folder / "merge.npy", np.concatenate(held))
+    return Provisional(labels, grid, folder / "offsets.npy", tables if grown else folder / "merge.npy")
+
+
+def run(stage: BridgeStage, executor: Executor) -> NDArray[np.int64]:
+    counts = np.zeros(len(stage.grid), np.int64)
+    for result in executor.map(stage, range(len(stage.grid))):
+        assert result.error is None
+        counts[result.number] = result.count
+    found = np.concatenate([np.zeros((0, 2), np.int64), *bridged_pairs(stage, counts, 0.5)])
+    return np.unique(found, axis=0)
+
+
+def stage_on(provisional: Provisional, folder: Path, gap: int = GAP) -> BridgeStage:
+    return BridgeStage(provisional, "source", BlockTables(folder / "bridge"), gap)
+
+
+@pytest.mark.parametrize("grown", [False, True])
+@pytest.mark.parametrize("block", [(14, 21, 23), (4, 8, 9), (1, 21, 10), (3, 5, 23)])
+def test_stored_blocks_give_the_pairs_of_the_whole_volume(block: Vec3, grown: bool, tmp_path: Path) -> None:
+    ids = broken_columns()
+    stage = stage_on(stored(tmp_path, ids, block, grown=grown), tmp_path)
+    expected = bridged(ids, GAP, 0.5)
+    assert len(expected) > 16
+    for executor in (SerialExecutor(), PicklingExecutor()):
+        assert run(stage, executor).tolist() == expected.tolist()
+
+
+def test_few_rows_in_memory_at_once_add_up_to_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = broken_columns()
+    stage = stage_on(stored(tmp_path, ids, (4, 8, 9), grown=False), tmp_path)
+    monkeypatch.setattr(bridge, "MOST_ROWS", 1)
+    assert run(stage, SerialExecutor()).tolist() == bridged(ids, GAP, 0.5).tolist()
+
+
+def test_a_block_done_twice_stores_and_counts_the_same(tmp_path: Path) -> None:
+    stage = stage_on(stored(tmp_path, broken_columns(), (4, 8, 9), grown=True), tmp_path)
+    for number in (0, 5, 13):
+        first = stage(stage.grid[number])
+        before = stage.tables.read(number)
+        assert stage(stage.grid[number]).count == first.count == len(before["sections"])
+        for name, rows in stage.tables.read(number).items():
+            np.testing.assert_array_equal(rows, before[name])
+
+
+def test_blocks_without_an_instance_store_nothing_and_count_nothing(tmp_path: Path) -> None:
+    ids = broken_columns()
+    ids[:4] = 0
+    stage = stage_on(stored(tmp_path, ids, (4, 21, 23), grown=False), tmp_path)
+    assert [stage(stage.grid[number]).count > 0 for number in range(4)] == [False, True, True, True]
+    assert not (tmp_path / "bridge" / "00000" / "0.npz.zst").exists()
+    assert run(stage, SerialExecutor()).tolist() == bridged(ids, GAP, 0.5).tolist()
+
+
+def test_a_lost_table_stops_the_joining(tmp_path: Path) -> None:
+    stage = stage_on(stored(tmp_path, broken_columns(), (4, 21, 23), grown=False), tmp_path)
+    run(stage, SerialExecutor())
+    (tmp_path / "bridge" / "00000" / "2.npz.zst").unlink()
+    with pytest.raises(BadInput, match=r"2\.npz\.zst.*must be there whole.*bridge\.ledger"):
+        list(bridged_pairs(stage, np.ones(4, np.int64), 0.5))
+
+
+def test_what_decides_the_tables_is_in_the_fingerprint(tmp_path: Path) -> None:
+    provisional = stored(tmp_path, broken_columns(), (4, 21, 23), grown=False)
+    other_blocks = stored(tmp_path / "other", broken_columns(), (5, 21, 23), grown=False)
+    stages = [
+        stage_on(provisional, tmp_path),
+        stage_on(provisional, tmp_path, gap=1),
+        stage_on(other_blocks, tmp_path),
+        BridgeStage(provisional, "another", BlockTables(tmp_path / "bridge"), GAP),
+    ]
+    assert len({stage.fingerprint for stage in stages}) == 4
+
+
+@pytest.mark.parametrize("grown", [False, True])
+def test_any_box_reads_as_its_provisional_ids(grown: bool, tmp_path: Path) -> None:
+    ids = broken_columns()
+    ids[ids == 103] = 0
+    provisional = stored(tmp_path, ids, (4, 8, 9), grown=grown)
+    for box in (
+        Box.of_shape(EXTENT),
+        Box((3, 7, 8), (13, 17, 19)),
+        Box((3, 0, 0), (4, 21, 23)),
+        Box((0, 0, 0), (1, 1, 1)),
+    ):
+        read = provisional.read(box)
+        assert read.dtype == np.uint64
+        np.testing.assert_array_equal(read, ids[box.slices()])
+    assert provisional.ids_of(0).tolist() == np.unique(ids[:4, :8, :9])[1:].tolist()
