@@ -249,6 +249,8 @@ def _grow_stage(labelling: Labelling, maps: Maps, label: LabelStage, seeds: tupl
         grid=grid,
         extent=grid.extent,
         plan=settings,
+        tissue=labelling.tissue,
+        tissue_fingerprint="" if labelling.tissue is None else source_fingerprint(labelling.tissue.volume),
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import fastremap
 import numpy as np
 from numpy.typing import NDArray
@@ -28,11 +30,11 @@ def relabel(labels: NDArray[np.uint32], table: NDArray[np.uint64]) -> NDArray[np
     return np.take(lookup, labels)
 
 
-def compact(labels: NDArray[np.uint64]) -> tuple[NDArray[np.uint32], NDArray[np.uint64]]:
+def compact(labels: NDArray[np.unsignedinteger[Any]]) -> tuple[NDArray[np.uint32], NDArray[np.uint64]]:
     """Local labels 1..n of the ids that occur, and those ids ascending: ``relabel(*compact(ids))`` gives ``ids`` back.
 
     Args:
-        labels: uint64 ids, z, y, x; 0 is background.
+        labels: ids, z, y, x, an unsigned dtype; 0 is background.
 
     Returns:
         uint32 local labels of the same shape, and uint64 ids of length n.

@@ -1,33 +1,34 @@
-"""Seed labels and the mask -> grown labels, block-local again, with the rows of what each block now holds."""
+"""Seed labels -> grown labels without holes, block-local again, with the rows of what each block now holds."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.geometry import Box, Vec3
 from pipeline.grid import Block, BlockGrid
-from pipeline.ops.fragments import fragment_table
-from pipeline.ops.grow import dilate, grow
+from pipeline.ops.fragments import Rows, fragment_table
+from pipeline.ops.growth import filled, grown, growth_halo, holes_halo, needs_semantic
 from pipeline.ops.label import to_uint8
 from pipeline.ops.relabel import compact
+from pipeline.ops.settings import InstancePlan
 from pipeline.stage import BlockResult, Stopwatch, digest
 from pipeline.stages.provisional import Provisional
 from pipeline.tables import BlockTables
+from pipeline.tissue import TissueMask
 from pipeline.volume import Volume
-
-PUBLISHED_DILATION = (1, 7, 7)
 
 
 @dataclass(frozen=True)
 class GrowStage:
-    """Growth of provisional instances; ``count`` of a result is the number of instances in the block.
+    """Growth and hole filling of provisional instances; ``count`` of a result is the number of instances in the block.
 
     The stored labels are block-local 1..n (uint32 compresses and moves faster than uint64 ids); the instance id of each
-    and its ``FRAGMENT`` row stand in ``rows``, for the size filter and the instance table.
+    and its ``FRAGMENT`` row stand in ``rows``, for the selection and the instance table. With a tissue mask the rows
+    hold the voxels inside it; for that alone the stage runs without growth too.
     """
 
     labels: Volume
@@ -39,27 +40,31 @@ class GrowStage:
     rows: BlockTables
     grid: BlockGrid
     extent: Vec3
-    kind: Literal["mask", "dilate"]
-    mask_above: int
-    radius: Vec3
+    plan: InstancePlan
+    tissue: TissueMask | None = None
+    tissue_fingerprint: str = ""
 
     name = "grow"
-    version = 2
+    version = 3
 
     @property
     def halo(self) -> Vec3:
-        """Voxels beyond the core that decide it."""
-        return self.radius if self.kind == "mask" else (0, PUBLISHED_DILATION[1] // 2, PUBLISHED_DILATION[2] // 2)
+        """Voxels beyond the core that decide it: those that decide its holes, and the growth there."""
+        z, y, x = (a + b for a, b in zip(growth_halo(self.plan), holes_halo(self.plan), strict=True))
+        return z, y, x
 
     @property
     def fingerprint(self) -> str:
-        """Of the provisional instances and the growth."""
+        """Of the provisional instances, the growth, the holes and the tissue mask."""
+        plan = self.plan
         return digest(
             {
                 "stage": self.name,
                 "version": self.version,
                 "source": self.upstream,
-                "parameters": (self.kind, self.mask_above, self.radius),
+                "growth": (plan.grow, plan.mask_above, plan.grow_nm, plan.voxel_size_nm, plan.watershed_halo),
+                "holes": holes_halo(plan),
+                "tissue": (self.tissue_fingerprint, None if self.tissue is None else self.tissue.factor),
                 "grid": asdict(self.grid),
             }
         )
@@ -70,19 +75,25 @@ class GrowStage:
     def __call__(self, block: Block) -> BlockResult:
         """Grow one block."""
         watch = Stopwatch()
-        box = block.core.grown(self.halo).clipped(Box.of_shape(self.extent))
+        extent, core = Box.of_shape(self.extent), block.core
+        around_holes = core.grown(holes_halo(self.plan)).clipped(extent)
+        box = around_holes.grown(growth_halo(self.plan)).clipped(extent)
         with watch("read"):
-            ids = Provisional(self.labels, self.grid, self.offsets, self.table).read(box)
-            if not ids.any():  # nothing grows into the core: no chunks to write, and none from an attempt before
+            labels, ids = Provisional(self.labels, self.grid, self.offsets, self.table).read_compact(box)
+            if not labels.any():  # nothing grows into the core: no chunks to write, and none from an attempt before
                 return watch.result(block.number)
-            semantic = to_uint8(self.semantic.read(box))
-        inner = block.core.slices(box.start)
+            seen = box if needs_semantic(self.plan) else core
+            semantic = to_uint8(self.semantic.read(seen))
         with watch("op"):
-            grown = grow(ids, semantic > self.mask_above, self.radius) if self.kind == "mask" else dilate(ids)
-            local, present = compact(np.ascontiguousarray(grown[inner]))
-            rows = fragment_table(local, len(present), block.core, self.extent, np.ascontiguousarray(semantic[inner]))
+            whole = grown(labels, semantic, self.plan)[around_holes.slices(box.start)]
+            local, present = compact(filled(whole, self.plan)[core.slices(around_holes.start)])
+            rows = self._rows(local, len(present), block, semantic[core.slices(seen.start)])
         with watch("write"):
             if len(present):
-                self.grown.write(block.core, local)
-                self.rows.write(block.number, {"ids": present, "rows": rows})
+                self.grown.write(core, local)
+                self.rows.write(block.number, {"ids": ids[present.astype(np.intp) - 1], "rows": rows})
         return watch.result(block.number, len(present))
+
+    def _rows(self, local: NDArray[np.uint32], n: int, block: Block, semantic: NDArray[np.uint8]) -> Rows:
+        tissue = None if self.tissue is None else self.tissue.read(block.core)
+        return fragment_table(local, n, block.core, self.extent, np.ascontiguousarray(semantic), tissue)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,16 +43,26 @@ class Provisional:
         """Instance ids of a box inside the extent, which may reach over several blocks: uint64, z, y, x."""
         parts = list(self._parts(box))
         ids = np.zeros(box.shape, np.uint64)
-        if not parts:
-            return ids
-        hull = Box(
-            vec3(min(part.start[axis] for part, _ in parts) for axis in range(3)),
-            vec3(max(part.stop[axis] for part, _ in parts) for axis in range(3)),
-        )
-        local = self.labels.read(hull)
+        local = self._local(parts)
         for part, of_labels in parts:
-            ids[part.slices(box.start)] = relabel(np.ascontiguousarray(local[part.slices(hull.start)]), of_labels)
+            ids[part.slices(box.start)] = relabel(local(part), of_labels)
         return ids
+
+    def read_compact(self, box: Box) -> tuple[npt.NDArray[np.uint32], Ids]:
+        """As ``read``, as labels 1..n and the ids of these, ascending: uint32, which takes half the time in most ops.
+
+        The ids are those of all blocks that the box meets; not every one needs to occur in the box.
+        """
+        parts = list(self._parts(box))
+        labels = np.zeros(box.shape, np.uint32)
+        ids = np.unique(np.concatenate([of_labels for _, of_labels in parts] or [np.zeros(0, np.uint64)]))
+        ids = ids[ids > 0]
+        local = self._local(parts)
+        for part, of_labels in parts:
+            numbers = np.zeros(len(of_labels) + 1, np.uint32)
+            numbers[1:] = (np.searchsorted(ids, of_labels) + 1) * (of_labels > 0)
+            labels[part.slices(box.start)] = np.take(numbers, local(part))
+        return labels, ids
 
     def _parts(self, box: Box) -> Iterator[tuple[Box, Ids]]:
         """The parts of a box in blocks that hold an instance, with the ids of their labels."""
@@ -61,6 +71,17 @@ class Provisional:
             ids = ids_of(block.number)
             if ids.any():
                 yield block.core.clipped(box), ids
+
+    def _local(self, parts: Sequence[tuple[Box, Ids]]) -> Callable[[Box], npt.NDArray[np.uint32]]:
+        """The stored labels of each part, from one read of all."""
+        if not parts:
+            return lambda part: np.zeros(part.shape, np.uint32)
+        hull = Box(
+            vec3(min(part.start[axis] for part, _ in parts) for axis in range(3)),
+            vec3(max(part.stop[axis] for part, _ in parts) for axis in range(3)),
+        )
+        stored = self.labels.read(hull)
+        return lambda part: np.ascontiguousarray(stored[part.slices(hull.start)])
 
     def _look_up(self) -> Callable[[int], Ids]:
         """``ids_of`` with its tables open: opening them takes longer than a look."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import partial
 from importlib.util import find_spec
@@ -13,14 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from pipeline.config import InstanceSettings
 from pipeline.errors import BadInput
 from pipeline.evaluation import Contingency, average_precision, foreground
-from pipeline.geometry import Box, Vec3, vec3
+from pipeline.geometry import Box, vec3
 from pipeline.model.folding import folded, on_onednn
 from pipeline.model.spec import Thresholds
-from pipeline.ops.grow import grow
-from pipeline.ops.label import label, seeds
 from pipeline.ops.predict import PredictOp
+from pipeline.ops.whole import whole_instances
+from pipeline.presets import instance_plan
 from pipeline.training.config import TrainConfig
 from pipeline.training.sources import Triple
 from pipeline.training.start import multiple_of
@@ -86,13 +86,16 @@ def predict_op(volume: LabelledVolume, config: TrainConfig, multiple: Triple) ->
     return PredictOp(extent, (1, 1, 1), patch, overlap, "bump")
 
 
-def segmented(maps: Maps, chosen: Thresholds, voxel_size_nm: tuple[float, float, float]) -> NDArray[np.uint32]:
+def segmented(maps: Maps, chosen: Thresholds, voxel_size_nm: tuple[float, float, float]) -> NDArray[np.uint64]:
     """Maps to instances as the default preset does: 6-connected seeds, grown through the mask, small ones dropped."""
-    found = seeds(*maps, int(255 * chosen.seed_semantic), int(255 * chosen.seed_boundary))
-    radius: Vec3 = vec3(int(chosen.grow_nm / size + 1e-6) for size in voxel_size_nm)
-    grown: NDArray[np.uint32] = grow(label(found, 6)[0], maps.semantic > int(255 * chosen.semantic), radius)
-    volumes_um3 = np.bincount(grown.ravel()) * (math.prod(voxel_size_nm) / 1e9)
-    return np.where(volumes_um3[grown] >= chosen.minimum_um3, grown, np.uint32(0))
+    settings = InstanceSettings(
+        seed_above=chosen.seed_semantic,
+        boundary_below=chosen.seed_boundary,
+        mask_above=chosen.semantic,
+        grow_nm=chosen.grow_nm,
+        minimum_um3=chosen.minimum_um3,
+    )
+    return whole_instances(*maps, instance_plan(settings, voxel_size_nm, None))
 
 
 def can_label() -> bool:

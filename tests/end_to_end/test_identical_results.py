@@ -154,7 +154,7 @@ def _grown_nm(directory: Path) -> float:
     from flows.commands.run import recorded_job
 
     (grow,) = (s for step in recorded_job(RunDirectory(directory)).steps for s in step.stages if s.name == "grow")
-    return 10.0 * float(grow.radius[0])  # type: ignore[attr-defined]
+    return float(grow.plan.grow_nm)  # type: ignore[attr-defined]
 
 
 def _crossing(directory: Path) -> int:

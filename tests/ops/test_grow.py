@@ -1,20 +1,24 @@
 from __future__ import annotations
 
+import heapq
 from collections import deque
 from itertools import product
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pipeline.geometry import Box, Vec3
+from pipeline.geometry import Box, Vec3, float_vec3
 from pipeline.ops.fragments import fragment_table
-from pipeline.ops.grow import dilate, grow
+from pipeline.ops.grow import dilate, grow, halo
 from pipeline.ops.label import label, seeds
 from pipeline.ops.merge import merge, regroup
 from pipeline.ops.relabel import compact, relabel
 
+ISOTROPIC = (10.0, 10.0, 10.0)
 FACES = [(1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1)]
 
 
@@ -68,21 +72,55 @@ def random_case(seed: int, shape: Vec3 = (5, 8, 9)) -> tuple[NDArray[np.uint64],
 @pytest.mark.parametrize("seed", range(4))
 def test_each_mask_voxel_gets_its_nearest_seed_through_the_mask(seed: int, steps: int) -> None:
     labels, mask = random_case(seed)
-    assert np.array_equal(grow(labels, mask, (steps,) * 3), nearest_seed_through(labels, mask, steps))
+    assert np.array_equal(grow(labels, mask, 10.0 * steps, ISOTROPIC), nearest_seed_through(labels, mask, steps))
 
 
-@pytest.mark.parametrize("radius", [(0, 3, 3), (1, 3, 3), (2, 0, 1), (1, 2, 4), (0, 0, 0)])
-def test_an_axis_takes_part_in_as_many_layers_as_its_radius(radius: Vec3) -> None:
-    labels, mask = random_case(9)
-    assert np.array_equal(grow(labels, mask, radius), layer_by_layer(labels, mask, radius))
+def by_dijkstra(labels: NDArray[np.uint64], mask: NDArray[np.bool_], reach: int, size: Vec3) -> NDArray[np.uint64]:
+    """Shortest paths from all labels at once, nearest first and the smallest label first among equals; whole nm."""
+    seeds = [(0, int(labels[at]), at) for z, y, x in np.argwhere(labels > 0).tolist() for at in [(z, y, x)]]
+    grown, queue = np.zeros_like(labels), sorted(seeds)
+    while queue:
+        far, value, at = heapq.heappop(queue)
+        if grown[at] or far > reach:
+            continue
+        grown[at] = value
+        for there in neighbours(at, labels.shape):
+            if mask[there] and labels[there] == 0 and not grown[there]:
+                axis = next(axis for axis in range(3) if there[axis] != at[axis])
+                heapq.heappush(queue, (far + size[axis], value, there))
+    return grown
 
 
-def test_growth_in_plane_leaves_other_sections_alone() -> None:
+@given(
+    st.integers(0, 2**31),
+    st.tuples(st.integers(1, 4), st.integers(1, 6), st.integers(1, 7)),
+    st.tuples(st.integers(1, 5), st.integers(1, 5), st.integers(1, 5)),
+    st.integers(0, 17),
+)
+@settings(deadline=None, max_examples=80)
+def test_distances_count_each_axis_by_its_voxel_size_and_equal_ones_give_the_smallest_id(
+    seed: int, shape: Vec3, size: Vec3, reach: int
+) -> None:
+    labels, mask = random_case(seed, shape)
+    assert np.array_equal(grow(labels, mask, reach, float_vec3(size)), by_dijkstra(labels, mask, reach, size))
+
+
+def test_one_step_across_sections_is_as_far_as_several_in_plane() -> None:
     labels = np.zeros((3, 5, 5), np.uint64)
     labels[1, 2, 2] = 4
-    grown = grow(labels, np.ones(labels.shape, np.bool_), (0, 9, 9))
-    assert (grown[1] == 4).all()
+    grown = grow(labels, np.ones(labels.shape, np.bool_), 16.0, (30.0, 8.0, 8.0))
+    assert np.count_nonzero(grown[1]) == 13  # two steps in plane
     assert not grown[[0, 2]].any()
+    assert np.count_nonzero(grow(labels, np.ones(labels.shape, np.bool_), 38.0, (30.0, 8.0, 8.0))[0]) == 5
+
+
+@pytest.mark.parametrize(("size", "reach", "steps"), [(0.1, 0.3, 3), (20 / 3, 20.0, 3), (4.04, 4.0, 0), (7.0, 0.0, 0)])
+def test_the_reach_is_inclusive_also_where_doubles_fall_short(size: float, reach: float, steps: int) -> None:
+    labels = np.zeros((1, 1, 9), np.uint64)
+    labels[0, 0, 0] = 1
+    grown = grow(labels, np.ones(labels.shape, np.bool_), reach, (size, size, size))
+    assert np.count_nonzero(grown) == 1 + steps
+    assert halo(reach, (size, size, size)) == (steps, steps, steps)
 
 
 def test_growth_goes_around_a_gap_in_the_mask_and_not_across_it() -> None:
@@ -90,8 +128,8 @@ def test_growth_goes_around_a_gap_in_the_mask_and_not_across_it() -> None:
     mask[0, :2, 2] = False
     labels = np.zeros(mask.shape, np.uint64)
     labels[0, 0, 1] = 1
-    assert grow(labels, mask, (5, 5, 5))[0, 0, 3] == 0  # two voxels away in a straight line, six through the mask
-    assert grow(labels, mask, (6, 6, 6))[0, 0, 3] == 1
+    assert grow(labels, mask, 50.0, ISOTROPIC)[0, 0, 3] == 0  # two voxels away in a straight line, six through the mask
+    assert grow(labels, mask, 60.0, ISOTROPIC)[0, 0, 3] == 1
 
 
 def test_growth_never_wraps_around_the_volume() -> None:
@@ -99,20 +137,20 @@ def test_growth_never_wraps_around_the_volume() -> None:
     labels[1, 1, 4] = 1
     mask = np.zeros(labels.shape, np.bool_)
     mask[1, 2, 0] = mask[1, 1, 4] = True
-    assert np.array_equal(grow(labels, mask, (9, 9, 9)), labels)
+    assert np.array_equal(grow(labels, mask, 90.0, ISOTROPIC), labels)
 
 
 def test_a_tie_goes_to_the_smallest_id_from_every_side() -> None:
     for first, second in ((3, 8), (8, 3)):
         labels = np.zeros((1, 1, 3), np.uint64)
         labels[0, 0, 0], labels[0, 0, 2] = first, second
-        assert grow(labels, np.ones(labels.shape, np.bool_), (1, 1, 1))[0, 0, 1] == 3
+        assert grow(labels, np.ones(labels.shape, np.bool_), 10.0, ISOTROPIC)[0, 0, 1] == 3
 
 
 def test_labels_are_never_changed_and_the_input_stays() -> None:
     labels, mask = random_case(11)
     before = labels.copy()
-    grown = grow(labels, mask, (3, 3, 3))
+    grown = grow(labels, mask, 30.0, ISOTROPIC)
     assert np.array_equal(labels, before)
     assert np.array_equal(grown[labels > 0], labels[labels > 0])
     assert not grown[~mask & (labels == 0)].any()
@@ -121,9 +159,9 @@ def test_labels_are_never_changed_and_the_input_stays() -> None:
 
 def test_no_labels_and_no_mask_grow_nothing() -> None:
     empty = np.zeros((2, 3, 4), np.uint64)
-    assert not grow(empty, np.ones(empty.shape, np.bool_), (2, 2, 2)).any()
+    assert not grow(empty, np.ones(empty.shape, np.bool_), 20.0, ISOTROPIC).any()
     full = np.full((2, 3, 4), 5, np.uint64)
-    assert np.array_equal(grow(full, np.zeros(full.shape, np.bool_), (2, 2, 2)), full)
+    assert np.array_equal(grow(full, np.zeros(full.shape, np.bool_), 20.0, ISOTROPIC), full)
 
 
 def greatest_around(labels: NDArray[Any], size: Vec3) -> NDArray[Any]:
