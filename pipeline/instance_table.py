@@ -28,7 +28,7 @@ from pipeline.ops.surface import DIRECTIONS
 from pipeline.partitions import Partition, Partitions, even_bounds
 from pipeline.tables import BlockTables, open_table
 
-PART = 2**18  # instances a part; about 30 MB, and 0.2 GB while it is reduced
+PART = 2**17  # instances a part
 ROW_GROUP = 2**15  # rows whose smallest and largest values a filter looks at before it reads them
 PAIRS = np.dtype((np.uint64, (len(DIRECTIONS),)))
 _AT_ONCE = 2**22  # entries of a table read at a time
@@ -94,8 +94,9 @@ def write_instance_table(path: Path, parts: Parts, space: Space, part: int = PAR
     ):
         _spill(parts, rows, pairs)
         (making / "parts").mkdir()
-        for number, (of_rows, of_pairs) in enumerate(zip(rows, pairs, strict=True)):
-            table = _reduced(of_rows, of_pairs, min(of_rows.high, highest + 1), space)
+        each_rows, each_pairs = iter(rows), iter(pairs)
+        for number in range(len(bounds) - 1):  # not by zip: it would hold one partition while the next is loaded
+            table = _reduced(next(each_rows), next(each_pairs), highest, space)
             parquet.write_table(table, making / "parts" / _name(number), row_group_size=ROW_GROUP)
     (making / "parts").rename(path)
     shutil.rmtree(making)
@@ -198,8 +199,8 @@ def _spill(parts: Parts, rows: Partitions, pairs: Partitions) -> None:
             pairs.append(arrays["ids"], arrays["pairs"])
 
 
-def _reduced(rows: Partition, pairs: Partition, high: int, space: Space) -> pa.Table:
-    n = high - rows.low
+def _reduced(rows: Partition, pairs: Partition, highest: int, space: Space) -> pa.Table:
+    n = min(rows.high, highest + 1) - rows.low
     merged = merge_rows(rows.rows, rows.keys.astype(np.intp) - rows.low, n)
     index = pairs.keys.astype(np.intp) - rows.low
     summed = [reduced(np.add, pairs.rows[:, direction], index, n, 0) for direction in range(len(DIRECTIONS))]
