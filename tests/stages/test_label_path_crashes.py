@@ -1,0 +1,63 @@
+"""A crash at any write of the label path, and another one, and another one: the rest is computed, nothing twice."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pytest
+from crashes import WAYS, Crash, crash_at
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from label_path import CONNECTIVITIES, LabelRun, Shuffled, hard_volume, in_core, label_run, require_exact
+
+from pipeline.executor import Executor, SerialExecutor
+
+
+def crashes(run: LabelRun, at: int, way: str, executor: Executor | None = None) -> bool:
+    """Go on until the crash; False when the run came to its end before. What was finished before stays finished."""
+    before = run.finished()
+    try:
+        with crash_at(at, way):
+            run.go_on(executor or SerialExecutor())
+    except Crash:
+        after = run.finished()
+        for stage, numbers in before.items():
+            assert after[stage][: len(numbers)] == numbers
+        return True
+    return False
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_crash_at_any_write_changes_nothing(way: str, tmp_path: Path) -> None:
+    mask = hard_volume("random 0.31", (3, 4, 6), 2)
+    expected = in_core(mask, 26)
+    at = 0
+    while True:
+        at += 1
+        run = label_run(tmp_path / str(at), mask, (3, 4, 3), 26)
+        if not crashes(run, at, way):
+            break
+        assert not run.directory.instances.exists() or way == "after"
+        run.go_on()
+        require_exact(run, expected)
+    assert at > 20
+
+
+@settings(max_examples=20, deadline=None, derandomize=True, phases=[Phase.generate])
+@given(
+    st.lists(st.tuples(st.integers(1, 40), st.sampled_from(WAYS)), min_size=1, max_size=8),
+    st.sampled_from(["random 0.15", "random 0.31", "coil", "comb", "checkerboard", "empty"]),
+    st.sampled_from(CONNECTIVITIES),
+    st.integers(0, 10**6),
+)
+def test_crash_after_crash_in_blocks_of_any_order_changes_nothing(
+    points: list[tuple[int, str]], kind: str, connectivity: int, seed: int
+) -> None:
+    mask = hard_volume(kind, (7, 7, 9), seed)
+    with tempfile.TemporaryDirectory() as folder:
+        run = label_run(Path(folder), mask, (4, 3, 5), connectivity)
+        for number, (at, way) in enumerate(points):
+            crashes(run, at, way, Shuffled(seed + number))
+        run.go_on(Shuffled(seed))
+        require_exact(run, in_core(mask, connectivity))
