@@ -217,7 +217,7 @@ class Search:
         for least in self.minima:
             kept = int(np.count_nonzero(sizes >= least))
             if kept not in known:
-                known[kept] = scores(without_small(table, least))
+                known[kept] = scores(table.without_small_predictions(least))
             candidates.append(Candidate(choice, least, known[kept]))
         present = self.minima.index(self.plan.minimum_voxels)
         steps = {least: abs(number - present) for number, least in enumerate(self.minima)}
@@ -225,7 +225,7 @@ class Search:
 
     def _present(self) -> Candidate:
         least = self.plan.minimum_voxels
-        return Candidate(self.present, least, scores(without_small(self._table(self.present), least)))
+        return Candidate(self.present, least, scores(self._table(self.present).without_small_predictions(least)))
 
     def _table(self, choice: Choice) -> Contingency:
         """Overlaps of all instances, of whatever size, with the truth."""
@@ -259,13 +259,6 @@ def scores(table: Contingency) -> Scores:
         **{name: mean_precision(ranked, thresholds) for name, thresholds in by.items()},
         "instances": len(ranked.ids),
     }
-
-
-def without_small(table: Contingency, minimum_voxels: int) -> Contingency:
-    """The table with predicted instances of fewer voxels made background."""
-    swapped = Contingency(table.truth, table.prediction, table.voxels)
-    kept = swapped.without_small_truth(minimum_voxels)
-    return table if kept is swapped else Contingency.merged([Contingency(kept.truth, kept.prediction, kept.voxels)])
 
 
 def best_mask(labelled: Labelled, values: Sequence[float]) -> float:

@@ -88,6 +88,15 @@ class Contingency:
         truth = np.where(np.isin(self.truth, small), np.uint64(0), self.truth)
         return _summed(self.prediction, truth, self.voxels)
 
+    def without_small_predictions(self, voxels: int) -> Contingency:
+        """The table with predicted instances of fewer than ``voxels`` voxels made background."""
+        ids, sizes = self.prediction_sizes()
+        small = ids[sizes < voxels]
+        if not len(small):
+            return self
+        prediction = np.where(np.isin(self.prediction, small), np.uint64(0), self.prediction)
+        return _summed(prediction, self.truth, self.voxels)
+
     def without_background(self) -> Contingency:
         """The table without the voxels that are background in both."""
         kept = (self.prediction > 0) | (self.truth > 0)
