@@ -96,13 +96,13 @@ def label_blockwise(folder: Path, made: Made, plan: InstancePlan, executor: Exec
 
 
 def _run_step(directory: RunDirectory, step: Step, executor: Executor, measured: Measured) -> None:
-    """As ``pipeline.run.run_step``, timed; what follows the relabelling makes the instance table."""
-    part = step.name if step.name in PARTS else TABLE if step.name == "measure" else "grow"
+    """As ``pipeline.run.run_step``, timed."""
+    part = step.name if step.name in PARTS else "grow"
     with measured.timed(part):
         step.prepare()
-        for stage in step.all_stages():
-            with open_ledger(directory, stage) as ledger:
-                run_stage(stage, ledger, executor)
+    for stage in step.all_stages():
+        with measured.timed(TABLE if stage.name == "measure" else part), open_ledger(directory, stage) as ledger:
+            run_stage(stage, ledger, executor)
     with measured.timed(TABLE if part == "relabel" else part):
         step.finish()
 

@@ -1,0 +1,127 @@
+"""Does a voxel cost the same, and a process hold no more memory, in a volume of 2048^3 as in one of 256^3?
+
+One tile of 256^3 voxels, about a tenth of them seeds, mirrored at its faces again and again, so that no input is stored
+and every volume has as many seeds a voxel; labelled, stitched, merged and relabelled to ids on disk in blocks of 128^3,
+through the ledgers. Each size runs in a process of its own. Targets: seconds a voxel within 15 % of each other, the
+same peak memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks import report
+from benchmarks.label_peers import PLAIN
+from benchmarks.label_run import PARTS, Measured, label_blockwise
+from benchmarks.made_maps import Made, mirrored_maps
+from pipeline.config import ClusterSettings
+from pipeline.executor import Executor, ThreadsExecutor
+from pipeline.formats.ome_zarr import use_fast_codecs
+from pipeline.grid import BlockGrid
+from workers.cluster import open_executor
+from workers.dask_executor import DaskExecutor
+
+SIZES = (256, 512, 1024, 2048)
+WITHIN = 0.15
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One volume of ``size`` voxels a side: in ``workers`` processes, or 0 for two threads of this one."""
+
+    size: int
+    block: int
+    tile: int
+    workers: int
+    repeats: int
+    folder: str
+
+    def run(self) -> dict[str, Any]:
+        """Measure it here."""
+        folder = Path(self.folder)
+        measured = Measured()
+        with executor_of(self.workers) as executor:
+            label_blockwise(folder / "run", self._made(2 * self.block), PLAIN, executor, Measured())  # imports
+            made = self._made(self.size)
+            for _ in range(self.repeats):
+                label_blockwise(folder / "run", made, PLAIN, executor, measured)
+            peaks = [report.peak_bytes(), *worker_peaks(executor)]
+        voxels = self.size**3
+        return {
+            "side": self.size,
+            "blocks": len(made.grid),
+            **measured.row(f"{self.size}^3", voxels),
+            "s_a_gvx": round(measured.median(*PARTS) / voxels * 1e9, 3),
+            "peak_mb": [round(peak / 1e6) for peak in peaks],
+        }
+
+    def run_apart(self) -> dict[str, Any]:
+        """Measure it in a process of its own."""
+        command = [sys.executable, "-m", "benchmarks.label_scaling", "--case", json.dumps(asdict(self))]
+        ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        row: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
+        return row
+
+    def _made(self, size: int) -> Made:
+        shape = (size, size, size)
+        maps = mirrored_maps(Path(self.folder) / "tile", shape, (self.tile, self.tile, self.tile))
+        return Made(maps, BlockGrid(shape, (self.block, self.block, self.block)))
+
+
+@contextmanager
+def executor_of(workers: int) -> Iterator[Executor]:
+    """Worker processes, or two threads of this process."""
+    if not workers:
+        yield ThreadsExecutor(2)
+        return
+    with open_executor(ClusterSettings(kind="local", workers=workers, threads_per_worker=1)) as executor:
+        yield executor
+
+
+def worker_peaks(executor: Executor) -> list[int]:
+    """Peak memory (bytes) of each worker process since it started."""
+    return list(executor.client.run(report.peak_bytes).values()) if isinstance(executor, DaskExecutor) else []
+
+
+def main(
+    sizes: Sequence[int] = SIZES,
+    block: int = 128,
+    tile: int = 256,
+    workers: int = 0,
+    repeats: int = 3,
+    results: Path = report.RESULTS,
+    run: Callable[[Case], dict[str, Any]] = Case.run_apart,
+) -> list[dict[str, Any]]:
+    """Measure each size (the largest once), print the table, write the JSON."""
+    with tempfile.TemporaryDirectory() as folder:
+        cases = [Case(n, block, tile, workers, repeats if n < 2048 else 1, folder) for n in sizes]
+        rows = [run(case) for case in cases]
+    cheapest = min(row["s_a_gvx"] for row in rows)
+    rows = [{**row, "to_cheapest": round(row["s_a_gvx"] / cheapest, 3)} for row in rows]
+    print(report.table(rows))
+    print(f"target: to_cheapest at most {1 + WITHIN:g}; found {max(row['to_cheapest'] for row in rows):g}")
+    report.write("label_scaling", rows, results)
+    return rows
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
+    parser.add_argument("--workers", type=int, default=0, help="processes; 0: two threads of one process")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--case", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.case:
+        use_fast_codecs()
+        print(json.dumps(Case(**json.loads(given.case)).run()))
+    else:
+        main(given.sizes, workers=given.workers, repeats=given.repeats)
