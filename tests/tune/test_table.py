@@ -1,0 +1,213 @@
+"""Rows of the instance table by a condition, the same from one file and from parts, without loading it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as parquet
+import pytest
+from command_line import Teramito
+
+from pipeline import query
+from pipeline.errors import BadInput
+from pipeline.query import InstanceTable
+
+ROWS = 500
+BIG = 2**53  # the next whole number is no float64
+
+
+def _table() -> pa.Table:
+    random = np.random.default_rng(5)
+    voxels = random.integers(1, 60, ROWS).astype(np.uint64)
+    probability = random.random(ROWS)
+    probability[7] = np.nan
+    return pa.table(
+        {
+            "id": np.arange(BIG, BIG + ROWS, dtype=np.uint64),
+            "voxels": voxels,
+            "volume_um3": voxels * 0.01,
+            "z0_nm": np.sort(random.random(ROWS)) * 100 - 50,
+            "mean_semantic_probability": pa.array(probability, mask=np.arange(ROWS) == 9),
+            "touches_border": random.random(ROWS) < 0.3,
+        }
+    )
+
+
+@pytest.fixture(scope="module", params=["a file", "parts"])
+def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run directory with a table."""
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "run.json").write_text('{"settings": {}}')
+    path, table = folder / "instances.parquet", _table()
+    if request.param == "a file":
+        parquet.write_table(table, path, row_group_size=64)
+        return folder
+    path.mkdir()
+    for number, start in enumerate(range(0, ROWS, 90)):
+        parquet.write_table(table.slice(start, 90), path / f"part-{number:05d}.parquet")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[dict[str, Any]]:
+    return _table().to_pylist()  # type: ignore[no-any-return]
+
+
+def _found(run: Path, **given: Any) -> list[dict[str, Any]]:
+    batches = InstanceTable.open(run / "instances.parquet").rows(**given)
+    return [row for batch in batches for row in batch.to_pylist()]
+
+
+@pytest.mark.parametrize(
+    ("where", "wanted"),
+    [
+        ("volume_um3 > 0.1 and touches_border == false", lambda r: r["volume_um3"] > 0.1 and not r["touches_border"]),
+        ("touches_border", lambda r: r["touches_border"]),
+        ("not touches_border and voxels>=58", lambda r: not r["touches_border"] and r["voxels"] >= 58),
+        ("voxels < 5 or (voxels > 55 and z0_nm<0)", lambda r: r["voxels"] < 5 or (r["voxels"] > 55 and r["z0_nm"] < 0)),
+        ("10 <= voxels < 20", lambda r: 10 <= r["voxels"] < 20),
+        ("voxels != 10.0", lambda r: r["voxels"] != 10),
+        ("voxels > 10.5", lambda r: r["voxels"] > 10.5),
+        ("-10 < z0_nm", lambda r: r["z0_nm"] > -10),
+        ("z0_nm > -1e1", lambda r: r["z0_nm"] > -10),
+        (f"id == {BIG + 1}", lambda r: r["id"] == BIG + 1),
+        (f"id > {BIG + 490}", lambda r: r["id"] > BIG + 490),
+        ("z0_nm > voxels", lambda r: r["z0_nm"] > r["voxels"]),
+        ("touches_border != True", lambda r: not r["touches_border"]),
+        ("mean_semantic_probability > 0.99", lambda r: (r["mean_semantic_probability"] or 0) > 0.99),
+        ("voxels > 1000", lambda r: False),
+    ],
+)
+def test_a_condition_keeps_the_rows_it_says(where: str, wanted: Any, run: Path, rows: list[dict[str, Any]]) -> None:
+    expected = [row["id"] for row in rows if wanted(row)]
+    assert [row["id"] for row in _found(run, where=where, columns=["id"])] == expected
+    assert InstanceTable.open(run / "instances.parquet").count(where) == len(expected)
+
+
+@pytest.mark.parametrize("limit", [None, 1, 30, ROWS, 10 * ROWS])
+@pytest.mark.parametrize("gathered", [1, 10**6])
+@pytest.mark.parametrize("sort", ["voxels", "-voxels", "-id", "touches_border"])
+def test_the_first_n_of_a_sort_equal_those_of_a_sort_of_all(
+    sort: str, gathered: int, limit: int | None, run: Path, rows: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(query, "GATHERED", gathered)
+    sign, key = (-1, sort[1:]) if sort.startswith("-") else (1, sort)
+    expected = sorted((row for row in rows if row["z0_nm"] < 40), key=lambda row: (sign * row[key], row["id"]))
+    found = _found(run, where="z0_nm < 40", sort=sort, limit=limit, columns=["voxels", "id"])
+    assert found == [{"voxels": row["voxels"], "id": row["id"]} for row in expected[:limit]]
+
+
+def test_nulls_and_nan_come_last_in_either_order(run: Path) -> None:
+    for sort in ("mean_semantic_probability", "-mean_semantic_probability"):
+        found = [row["id"] - BIG for row in _found(run, sort=sort)]
+        assert sorted(found[-2:]) == [7, 9]
+
+
+def test_no_more_than_the_best_and_what_was_gathered_is_held(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[int] = []
+    real = query._sorted
+
+    def watched(batches: Any, *given: Any) -> Any:
+        held.append(sum(batch.num_rows for batch in batches))
+        return real(batches, *given)
+
+    monkeypatch.setattr(query, "GATHERED", 1)
+    monkeypatch.setattr(query, "_sorted", watched)
+    assert len(_found(run, sort="voxels", limit=10)) == 10
+    assert max(held) <= 10 * 4 + 90 + 64  # four times the limit, and one batch beyond
+
+
+def test_rows_without_a_sort_stop_at_the_limit_in_the_order_of_ids(run: Path) -> None:
+    assert [row["id"] for row in _found(run, limit=100, columns=["id"])] == list(range(BIG, BIG + 100))
+
+
+@pytest.mark.parametrize(
+    ("where", "parts"),
+    [
+        ("volum_um3 > 1", ("there is no such column", "Did you mean volume_um3?", "Columns: id, voxels")),
+        ("voxels >", ("it must be a condition",)),
+        ("voxels", ("voxels is uint64, not true or false",)),
+        ("3", ("it must compare columns",)),
+        ("1 < 2", ("a comparison names a column",)),
+        ("voxels > true", ("voxels is compared with a number",)),
+        ("touches_border == 1", ("touches_border is compared with true or false",)),
+        ("voxels > -1", ("voxels is uint64", "it never holds -1")),
+        ("id == 18446744073709551616", ("id is uint64", "it never holds")),
+        ("voxels in (1, 2)", ("comparisons are < <= > >= == !=",)),
+        ("voxels == 'a'", ("values are columns, numbers, true and false",)),
+        ("__import__('os').system('x') == 0", ("values are columns, numbers", "this is none: __import__")),
+        ("(lambda: 1)()", ("it must compare columns",)),
+        ("voxels > 1 if touches_border else z0_nm > 1", ("it must compare columns",)),
+        ("voxels = 3", ("it must be a condition",)),
+        ("touches_border && voxels > 3", ("it must be a condition",)),
+        ("(" * 300 + "voxels > 1" + ")" * 300, ("it must be a condition",)),
+        ("voxels > 1\x00", ("it must be a condition",)),
+        ("", ("it must be a condition",)),
+    ],
+)
+def test_a_condition_that_cannot_be_read_is_refused_with_the_columns(
+    where: str, parts: tuple[str, ...], run: Path
+) -> None:
+    with pytest.raises(BadInput) as refused:
+        _found(run, where=where)
+    for part in (*parts, "Columns: id, voxels, volume_um3"):
+        assert part in str(refused.value), refused.value
+
+
+def test_the_command_prints_lines_json_and_csv(run: Path, rows: list[dict[str, Any]], teramito: Teramito) -> None:
+    given = ["table", str(run), "--where", "voxels > 55", "--sort", "-voxels", "--columns", "id,voxels,touches_border"]
+    expected = sorted((row for row in rows if row["voxels"] > 55), key=lambda row: (-row["voxels"], row["id"]))[:4]
+    wanted = [{name: row[name] for name in ("id", "voxels", "touches_border")} for row in expected]
+    said = teramito(*given, "--limit", "4")
+    assert said.code == 0, said.err
+    first, *lines = said.out.splitlines()
+    assert first.split() == ["id", "voxels", "touches_border"]
+    assert [line.split()[0] for line in lines] == [str(row["id"]) for row in wanted]
+    assert f"{sum(row['voxels'] > 55 for row in rows)} of 500 instances match" in said.err
+    assert "not verified yet" in said.err
+    assert json.loads(teramito(*given, "--limit", "4", "--json").out) == wanted
+    read = list(csv.DictReader(io.StringIO(teramito(*given, "--limit", "4", "--csv").out)))
+    assert read == [{name: str(value).lower() for name, value in row.items()} for row in wanted]
+    assert len(teramito("table", str(run)).out.splitlines()) == 1 + 20
+    assert len(json.loads(teramito("table", str(run), "--limit", "0", "--json").out)) == ROWS
+
+
+def test_what_is_not_a_number_is_null_in_json(run: Path, teramito: Teramito) -> None:
+    said = teramito("table", str(run), "--where", f"{BIG + 6} < id < {BIG + 10}", "--json")
+    assert [row["mean_semantic_probability"] is None for row in said.json] == [True, False, True]
+    assert teramito("table", str(run), "--where", "voxels > 1000", "--json").json == []
+
+
+def test_the_command_refuses_what_it_cannot_do(run: Path, tmp_path: Path, teramito: Teramito) -> None:
+    teramito("table", str(run), "--sort", "size").refuses("--sort size: there is no such column", "Columns: id")
+    teramito("table", str(run), "--columns", "id,voxel").refuses("--columns voxel", "Did you mean voxels?")
+    teramito("table", str(run), "--json", "--csv").refuses("give one of them")
+    teramito("table", str(tmp_path)).refuses("this is no run directory")
+    (tmp_path / "run.json").write_text('{"settings": {}}')
+    teramito("table", str(tmp_path)).refuses("must have an instance table", f"teramito status {tmp_path}")
+
+
+@pytest.mark.parametrize("keep", [0, 30, -40])
+def test_a_torn_table_is_one_error(keep: int, tmp_path: Path, teramito: Teramito) -> None:
+    (tmp_path / "run.json").write_text('{"settings": {}}')
+    path = tmp_path / "instances.parquet"
+    parquet.write_table(_table(), path)
+    path.write_bytes(path.read_bytes()[:keep])
+    teramito("table", str(tmp_path)).refuses(str(path), "the instance table must be readable", "Delete it")
+
+
+def test_a_run_without_instances_has_a_table_without_rows(tmp_path: Path, teramito: Teramito) -> None:
+    from tiny_run import write_volume
+
+    maps = [write_volume(tmp_path / name, np.zeros((4, 16, 16), np.uint8)) for name in ("semantic", "boundary")]
+    assert teramito("instances", *maps, str(tmp_path / "out")).code == 0
+    said = teramito("table", str(tmp_path / "out"), "--where", "voxels > 3")
+    assert said.code == 0, said.err
+    assert said.out.split()[:2] == ["id", "voxels"]
+    assert "0 of 0 instances match" in said.err
