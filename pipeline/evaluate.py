@@ -187,10 +187,8 @@ def write_scores(directory: RunDirectory, scores: Mapping[str, float], config: E
     return path
 
 
-def write_sheet(
-    path: Path, table: Contingency, made: Comparison, directory: RunDirectory, config: EvaluateConfig
-) -> None:
-    """Draw the sheet of a finished comparison: reads only blocks and planes that hold what it shows.
+def sheet_of(table: Contingency, made: Comparison, directory: RunDirectory, config: EvaluateConfig) -> bytes:
+    """The sheet of a finished comparison as PNG: reads only blocks and planes that hold what it shows.
 
     Raises:
         BadInput: the image is of another shape.
@@ -205,7 +203,7 @@ def write_sheet(
     volumes = made.prediction, made.truth, raw
     size = voxel_size(config, *(volume for volume in volumes if volume is not None))
     views = [view(example, place, volumes, size) for example, place in zip(examples, places, strict=True)]
-    write_whole(path, png(drawn(views, size)))
+    return png(drawn(views, size))
 
 
 def open_image(made: Comparison, config: EvaluateConfig) -> Volume | None:

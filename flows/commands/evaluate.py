@@ -13,11 +13,12 @@ from flows.interrupts import interruptible
 from flows.progress import terminal_watcher
 from pipeline.config import parse_settings
 from pipeline.errors import BadInput
-from pipeline.evaluate import Comparison, comparison, overlaps, scores_of, write_scores, write_sheet
+from pipeline.evaluate import Comparison, comparison, open_image, overlaps, scores_of, sheet_of, write_scores
 from pipeline.evaluation.config import EvaluateConfig
 from pipeline.evaluation.matches import require_ending, write_matches
 from pipeline.evaluation.overlaps import Contingency
 from pipeline.run import RunDirectory
+from pipeline.tables import write_whole
 
 CANCELLED = "cancelled; with --output the blocks compared so far are kept and the same command goes on"
 
@@ -85,6 +86,7 @@ def _compared(config: EvaluateConfig, matches: Path | None, sheet: Path | None) 
     from workers.cluster import open_executor
 
     made = comparison(config)
+    open_image(made, config)
     with made.opened() as directory, interruptible(CANCELLED):
         with open_executor(config.cluster) as executor:
             table = overlaps(made, directory, executor, terminal_watcher())
@@ -114,8 +116,9 @@ def _write_instances(
 ) -> None:
     for path in places[0]:
         write_matches(path, table, config.scoring)
+    picture = sheet_of(table, made, directory, config) if places[1] else b""
     for path in places[1]:
-        write_sheet(path, table, made, directory, config)
+        write_whole(path, picture)
 
 
 def _require_files(config: EvaluateConfig, matches: Path | None, sheet: Path | None) -> None:

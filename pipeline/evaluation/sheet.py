@@ -22,6 +22,9 @@ TRUTH, PREDICTION = "#56B4E9", "#D55E00"  # sky blue and vermilion of Okabe and 
 NAMES = ("xy", "xz", "yz")
 MARGIN = 0.2  # of the longest side of an example's box, on each side
 LONGEST = 512  # voxels of a picture along each axis; larger ones are cut around the planes
+TRUTH_LINE, LINE = 3.5, 1.4  # points; the prediction lies over the truth, and both are seen where they agree
+LONGEST_ID = 7
+EDGE = 0.015  # of a picture, white around it
 _PANEL_INCHES = 2.2
 _DPI = 110
 
@@ -76,7 +79,7 @@ def drawn(views: Sequence[View], size: FloatVec3 | None) -> Figure:
     figure = Figure(figsize=(6.4 * _PANEL_INCHES, (sum(heights) + 0.8) * (_PANEL_INCHES + 0.45)), layout="constrained")
     FigureCanvasAgg(figure)
     _legend(figure)
-    places = figure.subfigures(2, 2, height_ratios=heights, wspace=0.03, hspace=0.03).ravel()
+    places = figure.subfigures(2, 2, squeeze=False, height_ratios=heights, wspace=0.03, hspace=0.03).ravel()
     for place, name, group, height in zip(places, GROUPS, groups, np.repeat(heights, 2), strict=True):
         _draw_group(place, name, group, int(height), size)
     return figure
@@ -134,44 +137,50 @@ def _plane(axis: int, centre: Vec3, window: Box, volumes: tuple[Volume, Volume, 
 def _legend(figure: Figure) -> None:
     from matplotlib.lines import Line2D
 
-    lines = [Line2D([], [], color=TRUTH, linewidth=3.5), Line2D([], [], color=PREDICTION, linewidth=1.5)]
-    figure.legend(lines, ["truth", "prediction"], loc="outside upper center", ncols=2, frameon=False)
+    lines = [Line2D([], [], color=TRUTH, linewidth=TRUTH_LINE), Line2D([], [], color=PREDICTION, linewidth=LINE)]
+    names = ["truth", "prediction (thin lines: other instances)"]
+    figure.legend(lines, names, loc="outside upper center", ncols=2, frameon=False)
 
 
 def _draw_group(place: SubFigure, name: str, views: Sequence[View], rows: int, size: FloatVec3 | None) -> None:
     place.suptitle(name, fontweight="bold")
+    for row, one in zip(_rows(place, rows), views, strict=False):
+        row.suptitle(title(one.example), fontsize=8, x=0.02, ha="left")
+        for axes, plane in zip(row.subplots(1, 3), one.planes, strict=True):
+            _draw_plane(axes, one.example, plane, size)
     if not views:
         place.text(0.5, 0.5, "none", ha="center", va="center", color="0.4")
-        return
-    axes = place.subplots(rows, 3, squeeze=False)
-    for row in axes[len(views) :].ravel():
-        row.set_axis_off()
-    for row, one in zip(axes, views, strict=False):
-        for axes_, plane in zip(row, one.planes, strict=True):
-            _draw_plane(axes_, one.example, plane, size)
-        row[1].set_title(title(one.example) + "\n" + row[1].get_title(), fontsize=8)
+
+
+def _rows(place: SubFigure, rows: int) -> list[SubFigure]:
+    return list(place.subfigures(rows, 1, squeeze=False).ravel())
 
 
 def _draw_plane(axes: Axes, example: Example, plane: Plane, size: FloatVec3 | None) -> None:
-    from matplotlib.collections import LineCollection
-
     down, right = (step for axis, step in enumerate(size or (1.0, 1.0, 1.0)) if axis != plane.axis)
     height, width = plane.truth.shape[0] * down, plane.truth.shape[1] * right
     axes.imshow(_background(plane), cmap="gray", vmin=0, vmax=1, extent=(0, width, height, 0), interpolation="nearest")
-    sides = (
-        (plane.truth, example.truths, TRUTH, 3.5),
-        (plane.prediction, example.predictions, PREDICTION, 1.5),
-    )
-    for labels, ids, colour, line in sides:
-        shown = np.isin(labels, np.array(ids, np.uint64).astype(labels.dtype))
-        for part, wide, alpha in ((np.where(shown, 0, labels), 0.3, 0.8), (np.where(shown, labels, 0), 1.0, 1.0)):
-            corners = outlines(part)[:, :, ::-1] * (right, down)
-            axes.add_collection(LineCollection(list(corners), colors=colour, linewidths=wide * line, alpha=alpha))
-        if len(ids) > 1:
-            _name_parts(axes, labels, ids, (down, right), colour)
-    axes.set(xticks=[], yticks=[], xlim=(0, width), ylim=(height, 0))
+    _draw_outlines(axes, plane.truth, example.truths, (down, right), (TRUTH, TRUTH_LINE))
+    _draw_outlines(axes, plane.prediction, example.predictions, (down, right), (PREDICTION, LINE))
+    axes.set(xticks=[], yticks=[])
+    axes.set(xlim=(-EDGE * width, (1 + EDGE) * width), ylim=((1 + EDGE) * height, -EDGE * height))
     axes.set_title(f"{NAMES[plane.axis]}, {'zyx'[plane.axis]} = {plane.at}", fontsize=7)
     _scale_bar(axes, width, height, "voxels" if size is None else "nm")
+
+
+def _draw_outlines(
+    axes: Axes, labels: NDArray[Any], ids: tuple[int, ...], step: tuple[float, float], style: tuple[str, float]
+) -> None:
+    """The instances of ``ids`` in lines of full width, closed where the volume ends; others in lines of half of it."""
+    from matplotlib.collections import LineCollection
+
+    named = np.isin(labels, np.array(ids, np.uint64).astype(labels.dtype))
+    closed = outlines(np.pad(np.where(named, labels, 0), 1)) - 1
+    for segments, share in ((outlines(np.where(named, 0, labels)), 0.5), (closed, 1.0)):
+        corners = segments[:, :, ::-1] * step[::-1]
+        axes.add_collection(LineCollection(list(corners), colors=style[0], linewidths=share * style[1]))
+    if len(ids) > 1:
+        _name_parts(axes, labels, ids, step, style[0])
 
 
 def _name_parts(axes: Axes, labels: NDArray[Any], ids: tuple[int, ...], step: tuple[float, float], colour: str) -> None:
@@ -181,7 +190,13 @@ def _name_parts(axes: Axes, labels: NDArray[Any], ids: tuple[int, ...], step: tu
             middle = len(rows) // 2  # a pixel of the part: the middle of a bent one may lie outside it
             at = ((columns[middle] + 0.5) * step[1], (rows[middle] + 0.5) * step[0])
             box = {"facecolor": "white", "edgecolor": colour, "pad": 1.0, "alpha": 0.85}
-            axes.text(*at, str(identity), fontsize=6, ha="center", va="center", bbox=box)
+            axes.text(*at, _shortened(identity), fontsize=6, ha="center", va="center", bbox=box)
+
+
+def _shortened(identity: int) -> str:
+    """The last digits of a long id; the row's title has it whole."""
+    text = str(identity)
+    return text if len(text) <= LONGEST_ID else "…" + text[-LONGEST_ID:]
 
 
 def _background(plane: Plane) -> NDArray[np.float64]:
