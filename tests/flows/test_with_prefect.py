@@ -102,7 +102,7 @@ def test_after_a_sigkill_our_server_is_gone_and_the_next_run_closes_the_old_one_
     assert "verify is done" in logs
 
 
-_STAGES = ("predict:", "label:", "stitch:", "grow:", "relabel:", "export-")
+_STAGES = ("predict:", "label:", "stitch:", "grow:", "relabel:", "measure:", "export-")
 
 
 def test_a_given_server_that_does_not_answer_is_one_message(tmp_path: Path) -> None:
