@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,6 +67,7 @@ def crash_at(last: int, way: str) -> Iterator[None]:
         return writes(lambda: append(ledger, result), torn)
 
     with (
+        patch.object(os, "fsync"),  # the process dies, not the machine
         patch.object(Path, "replace", crashing_replace),
         patch.object(Path, "rename", crashing_rename),
         patch.object(Path, "write_text", crashing_text),

@@ -33,6 +33,7 @@ from pipeline.geometry import Vec3, vec3
 from pipeline.grid import Block, BlockGrid
 from pipeline.run import run_step
 from pipeline.stage import BlockResult, Stage
+from pipeline.steps import MERGE_AT_ONCE
 
 EXECUTORS = ("serial", "pickling", "threads", "shuffled", "twice", "haunted", "dropping")
 MOST_BLOCKS = 48  # a block costs some milliseconds of storage
@@ -62,6 +63,7 @@ class Case:
     executor: str
     seed: int
     minimum: int
+    at_once: int
 
 
 @st.composite
@@ -78,6 +80,7 @@ def cases(draw: st.DrawFn) -> Case:
         executor=draw(st.sampled_from(EXECUTORS)),
         seed=draw(st.integers(0, 10**6)),
         minimum=draw(st.sampled_from([1, 1, 2, 5])),
+        at_once=draw(st.sampled_from([0, 4, 30, MERGE_AT_ONCE])),
     )
 
 
@@ -86,7 +89,7 @@ def cases(draw: st.DrawFn) -> Case:
 def test_any_volume_in_any_blocks_on_any_executor_is_labelled_as_in_core(case: Case) -> None:
     mask = hard_volume(case.kind, case.shape, case.seed)
     with tempfile.TemporaryDirectory() as folder, closing(executor_of(case.executor, case.seed)) as executor:
-        run = label_run(Path(folder), mask, case.block, case.connectivity, minimum_voxels=case.minimum)
+        run = label_run(Path(folder), mask, case.block, case.connectivity, case.at_once, minimum_voxels=case.minimum)
         finish(run, executor)
         require_exact(run, in_core(mask, case.connectivity, case.minimum))
 
@@ -100,10 +103,11 @@ def test_every_hard_volume_through_ragged_blocks(number: int, tmp_path: Path) ->
     require_exact(run, in_core(mask, connectivity))
 
 
+@pytest.mark.parametrize("at_once", [0, MERGE_AT_ONCE])
 @pytest.mark.parametrize("connectivity", CONNECTIVITIES)
-def test_a_path_that_winds_through_every_block_is_one_instance(connectivity: int, tmp_path: Path) -> None:
+def test_a_path_that_winds_through_every_block_is_one_instance(connectivity: int, at_once: int, tmp_path: Path) -> None:
     mask = turned(hard_volume("coil", (9, 9, 9), 0), 29)
-    run = label_run(tmp_path, mask, (3, 3, 3), connectivity)
+    run = label_run(tmp_path, mask, (3, 3, 3), connectivity, at_once)
     run.go_on(Shuffled(3))
     require_exact(run, in_core(mask, connectivity))
     assert run.table["id"].to_pylist() == [1]
@@ -151,29 +155,28 @@ class Failing:
 
 def go_on_failing(run: LabelRun, stage: str, blocks: frozenset[int], after: bool) -> None:
     for step in run.steps:
-        stages = tuple(Failing(s, blocks, after) if s.name == stage else s for s in step.stages)
-        run_step(run.directory, replace(step, stages=stages), SerialExecutor())
+        stages = tuple(Failing(s, blocks, after) if s.name == stage else s for s in step.all_stages())
+        run_step(run.directory, replace(step, stages=stages, planned=lambda: ()), SerialExecutor())
 
 
 @pytest.fixture
 def ragged(tmp_path: Path) -> tuple[LabelRun, Any]:
     mask = hard_volume("random 0.31", (7, 9, 10), 11)
-    return label_run(tmp_path, mask, (4, 5, 4), 18), in_core(mask, 18)
+    return label_run(tmp_path, mask, (4, 5, 4), 18, at_once=0), in_core(mask, 18)
 
 
 def test_a_stage_that_fails_at_some_blocks_is_never_passed_over_and_repeats_only_those(
     ragged: tuple[LabelRun, Any],
 ) -> None:
     run, expected = ragged
-    stages = [stage.name for step in run.steps for stage in step.stages]
-    assert stages == ["label", "stitch", "relabel", "measure"]
-    for number, stage in enumerate(stages):
-        failing = frozenset({number, len(run.grid) - 1})
-        with pytest.raises(StageFailed, match=rf"stage {stage}: 2 of {len(run.grid)} blocks failed"):
+    stages = {"label": 12, "stitch": 12, "merge-0": 12, "merge-1": 2, "merge-2": 1, "relabel": 12, "measure": 12}
+    for number, (stage, blocks) in enumerate(stages.items()):
+        failing = frozenset({number % blocks, blocks - 1})
+        with pytest.raises(StageFailed, match=rf"stage {stage}: {len(failing)} of {blocks} blocks failed"):
             go_on_failing(run, stage, failing, after=bool(number % 2))
         done = run.finished()
-        assert set(done[stage]) == set(range(len(run.grid))) - failing
-        assert not set(stages[number + 1 :]) & set(done)
+        assert list(done) == sorted(list(stages)[: number + 1])
+        assert set(done[stage]) == set(range(blocks)) - failing
         assert not run.directory.instances.exists()
     run.go_on()
     require_exact(run, expected)
