@@ -127,9 +127,14 @@ def bridges(found: Rows, areas: SectionSums, overlap: float) -> Pairs:
 
     Returns:
         (k, 2) int64 ids, the smaller first, ascending, each pair once.
+
+    Raises:
+        ValueError: a section has fewer voxels than lie in an overlap: those of some block were not added.
     """
     below = areas.of(found["lower"], found["z"])
     above = areas.of(found["upper"], found["z"] + found["gap"] + 1)
+    if np.any(found["voxels"] > np.minimum(below, above)):
+        raise ValueError("an overlap is larger than its sections: a block's sections are missing")
     enough = found["voxels"] >= share(np.minimum(below, above), overlap)
     enough &= found["voxels"] >= share(np.maximum(below, above), LEAST_OF_LARGER)
     pairs = np.stack((found["lower"][enough], found["upper"][enough]), axis=1).astype(np.int64)

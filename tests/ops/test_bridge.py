@@ -148,6 +148,14 @@ def test_only_sections_beside_an_overlap_are_held_whatever_else_is_added() -> No
     assert len(bridges(found, areas, 0.86)) == 0
 
 
+def test_sections_that_were_not_added_are_noticed() -> None:
+    found = np.array([(1, 2, 10, 1, 6)], OVERLAP)
+    areas = SectionSums(found)
+    areas.add(np.array([(1, 10, 6), (2, 12, 5)], SECTION))
+    with pytest.raises(ValueError, match="sections are missing"):
+        bridges(found, areas, 0.5)
+
+
 @pytest.fixture(scope="module")
 def real() -> Callable[[str], NDArray[np.integer]]:
     """A label volume of the real data."""

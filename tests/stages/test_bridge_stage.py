@@ -23,16 +23,17 @@ from pipeline.volume import open_volume
 
 EXTENT = (14, 21, 23)
 GAP = 2
+SHARE = 0.25  # here, pairs that overlap by more and by less
 Ids = NDArray[np.uint64]
 
 
 def broken_columns() -> Ids:
-    """Sixteen columns through the volume, in pieces: blank slices at 3 and at 8 and 9, each piece of its own id."""
+    """Patches of five ids that go on along z, in three pieces with blank slices between them, each with its own ids."""
+    patches = np.random.default_rng(4).integers(0, 6, (3, 7, 8), dtype=np.uint64)
+    plane = np.repeat(np.repeat(patches, 3, axis=1), 3, axis=2)[:, : EXTENT[1], : EXTENT[2]]
     ids = np.zeros(EXTENT, np.uint64)
     for piece, slices in enumerate((slice(0, 3), slice(4, 8), slice(10, 14))):
-        for column in range(16):
-            y, x = 5 * (column // 4) + piece % 2, 5 * (column % 4) + piece
-            ids[slices, y : y + 4, x : x + 4] = 100 * (piece + 1) + column
+        ids[slices] = plane[piece] + np.uint64(100 * (piece + 1)) * (plane[piece] > 0)
     ids[5, 10:] = 0
     return ids
 
@@ -59,7 +60,7 @@ def run(stage: BridgeStage, executor: Executor) -> NDArray[np.int64]:
     for result in executor.map(stage, range(len(stage.grid))):
         assert result.error is None
         counts[result.number] = result.count
-    found = np.concatenate([np.zeros((0, 2), np.int64), *bridged_pairs(stage, counts, 0.5)])
+    found = np.concatenate([np.zeros((0, 2), np.int64), *bridged_pairs(stage, counts, SHARE)])
     return np.unique(found, axis=0)
 
 
@@ -72,8 +73,8 @@ def stage_on(provisional: Provisional, folder: Path, gap: int = GAP) -> BridgeSt
 def test_stored_blocks_give_the_pairs_of_the_whole_volume(block: Vec3, grown: bool, tmp_path: Path) -> None:
     ids = broken_columns()
     stage = stage_on(stored(tmp_path, ids, block, grown=grown), tmp_path)
-    expected = bridged(ids, GAP, 0.5)
-    assert len(expected) > 16
+    expected = bridged(ids, GAP, SHARE)
+    assert 10 < len(expected) < len(bridged(ids, GAP, 0.0)) - 10
     for executor in (SerialExecutor(), PicklingExecutor()):
         assert run(stage, executor).tolist() == expected.tolist()
 
@@ -82,7 +83,7 @@ def test_few_rows_in_memory_at_once_add_up_to_the_same(tmp_path: Path, monkeypat
     ids = broken_columns()
     stage = stage_on(stored(tmp_path, ids, (4, 8, 9), grown=False), tmp_path)
     monkeypatch.setattr(bridge, "MOST_ROWS", 1)
-    assert run(stage, SerialExecutor()).tolist() == bridged(ids, GAP, 0.5).tolist()
+    assert run(stage, SerialExecutor()).tolist() == bridged(ids, GAP, SHARE).tolist()
 
 
 def test_a_block_done_twice_stores_and_counts_the_same(tmp_path: Path) -> None:
@@ -101,7 +102,7 @@ def test_blocks_without_an_instance_store_nothing_and_count_nothing(tmp_path: Pa
     stage = stage_on(stored(tmp_path, ids, (4, 21, 23), grown=False), tmp_path)
     assert [stage(stage.grid[number]).count > 0 for number in range(4)] == [False, True, True, True]
     assert not (tmp_path / "bridge" / "00000" / "0.npz.zst").exists()
-    assert run(stage, SerialExecutor()).tolist() == bridged(ids, GAP, 0.5).tolist()
+    assert run(stage, SerialExecutor()).tolist() == bridged(ids, GAP, SHARE).tolist()
 
 
 def test_a_lost_table_stops_the_joining(tmp_path: Path) -> None:
@@ -109,7 +110,7 @@ def test_a_lost_table_stops_the_joining(tmp_path: Path) -> None:
     run(stage, SerialExecutor())
     (tmp_path / "bridge" / "00000" / "2.npz.zst").unlink()
     with pytest.raises(BadInput, match=r"2\.npz\.zst.*must be there whole.*bridge\.ledger"):
-        list(bridged_pairs(stage, np.ones(4, np.int64), 0.5))
+        list(bridged_pairs(stage, np.ones(4, np.int64), SHARE))
 
 
 def test_what_decides_the_tables_is_in_the_fingerprint(tmp_path: Path) -> None:
