@@ -1,0 +1,183 @@
+"""Super-blocks of any size give the table of one merge of everything, and each reads no more than it may."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from pipeline.geometry import Box, Vec3, vec3
+from pipeline.grid import Block, BlockGrid
+from pipeline.ops.fragments import fragment_table
+from pipeline.ops.label import Connectivity, label
+from pipeline.ops.stitch import rim
+from pipeline.ops.supermerge import super_grids
+from pipeline.stages.merge import write_merge, write_offsets, write_supermerge
+from pipeline.stages.stitch import StitchStage
+from pipeline.stages.supermerge import SuperMergeStage, UnionTables
+from pipeline.tables import BlockTables
+
+Mask = NDArray[np.bool_]
+Ids = NDArray[np.uint64]
+EXAMPLES = settings(max_examples=25, deadline=None, derandomize=True, phases=[Phase.generate])
+CONNECTIVITIES: tuple[Connectivity, ...] = (6, 18, 26)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A labelled and stitched volume as the stages leave it."""
+
+    folder: Path
+    stitch: StitchStage
+    rows: BlockTables
+    counts: NDArray[np.int64]
+    pair_counts: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, folder: Path, volume: Mask, block: Vec3, connectivity: Connectivity) -> Stored:
+        grid = BlockGrid(vec3(volume.shape), block)
+        rows, rims, pairs = (BlockTables(folder / name) for name in ("rows", "rims", "pairs"))
+        counts = np.zeros(len(grid), np.int64)
+        for each in grid:
+            local, n = label(volume[each.core.slices()], connectivity)
+            if n:
+                rows.write(each.number, {"rows": fragment_table(local, n, each.core, grid.extent)})
+                rims.write(each.number, rim(local).to_arrays())
+            counts[each.number] = n
+        write_offsets(folder / "offsets.npy", counts)
+        stitch = StitchStage(rims, folder / "offsets.npy", pairs, "labels", grid, connectivity)
+        pair_counts = np.array([stitch(each).count for each in grid])
+        write_offsets(folder / "pair-offsets.npy", pair_counts)
+        return cls(folder, stitch, rows, counts, pair_counts)
+
+    def plain(self, minimum: int) -> Ids:
+        table = self.folder / f"plain-{minimum}.npy"
+        write_merge(table, self.rows, self.stitch.pairs, self.counts, self.pair_counts, minimum)
+        return np.load(table)
+
+    def levels(self, side: int, minimum: int) -> list[SuperMergeStage]:
+        stages: list[SuperMergeStage] = []
+        for level, supers in enumerate(super_grids(self.stitch.grid.shape, side)):
+            stages.append(
+                SuperMergeStage(
+                    level=level,
+                    grid=supers,
+                    below=stages[-1] if stages else None,
+                    blocks=self.stitch.grid,
+                    rows=self.rows,
+                    pairs=self.stitch.pairs,
+                    offsets=self.stitch.offsets,
+                    pair_offsets=self.folder / "pair-offsets.npy",
+                    unions=UnionTables(BlockTables(self.folder / f"unions-{side}-{minimum}-{level}")),
+                    upstream="pairs",
+                    connectivity=self.stitch.connectivity,
+                    minimum_voxels=minimum,
+                )
+            )
+        return stages
+
+    def hierarchical(self, side: int, minimum: int, seed: int = 0) -> Ids:
+        """Each level's super-blocks in any order, some of them twice."""
+        levels, random = self.levels(side, minimum), np.random.default_rng(seed)
+        for stage in levels:
+            order = random.permutation(len(stage.grid))
+            for number in [*order, *order[: len(order) // 3]]:
+                stage(stage.grid[int(number)])
+        table = self.folder / f"levels-{side}-{minimum}.npy"
+        write_supermerge(table, levels, int(self.counts.sum()), prod(self.stitch.grid.extent))
+        return np.load(table)
+
+
+@contextmanager
+def watched_reads() -> Iterator[set[tuple[str, int]]]:
+    """The tables of blocks that are read meanwhile: folder and number."""
+    found: set[tuple[str, int]] = set()
+    read = BlockTables.read
+
+    def watched(self: BlockTables, number: int) -> dict[str, NDArray[np.generic]]:
+        found.add((self.folder.name, number))
+        return read(self, number)
+
+    with patch.object(BlockTables, "read", watched):
+        yield found
+
+
+@st.composite
+def volumes(draw: st.DrawFn) -> Mask:
+    shape = draw(st.tuples(st.integers(1, 12), st.integers(1, 12), st.integers(1, 12)))
+    made = draw(st.sampled_from(["random", "random", "random", "frame", "checkerboard", "empty"]))
+    if made == "random":
+        density = draw(st.sampled_from([0.05, 0.15, 0.3, 0.5, 0.8]))
+        return np.random.default_rng(draw(st.integers(0, 2**31))).random(shape) < density
+    if made == "checkerboard":
+        return np.indices(shape).sum(axis=0) % 2 == 0
+    frame = np.full(shape, made == "frame")
+    frame[1:-1, 1:-1, 1:-1] = False
+    return frame
+
+
+@EXAMPLES
+@given(
+    volumes(),
+    st.tuples(st.integers(1, 5), st.integers(1, 5), st.integers(1, 7)),
+    st.sampled_from(CONNECTIVITIES),
+    st.sampled_from([0, 1, 2, 6]),
+    st.integers(0, 2**31),
+)
+def test_super_blocks_of_any_side_give_the_table_of_one_merge(
+    volume: Mask, block: Vec3, connectivity: Connectivity, minimum: int, seed: int
+) -> None:
+    while len(BlockGrid(vec3(volume.shape), block)) > 150:
+        block = vec3(length + 1 for length in block)
+    with tempfile.TemporaryDirectory() as folder:
+        stored = Stored.of(Path(folder), volume, block, connectivity)
+        expected = stored.plain(minimum)
+        for side in (1, 2, 3, 99):
+            assert np.array_equal(stored.hierarchical(side, minimum, seed), expected), f"side {side}"
+        left = [path.name for path in Path(folder).iterdir() if path.name.endswith(".levels")]
+        assert left == []
+
+
+def may_read(stage: SuperMergeStage, block: Block) -> set[tuple[str, int]]:
+    """Its own blocks' rows and pairs and its neighbours' pairs; above, the super-blocks inside it."""
+    members = {member.number for member in stage.members(block.core)}
+    if stage.below is not None:
+        return {(stage.below.unions.tables.folder.name, number) for number in members}
+    around = {near.number for near in stage.blocks_of_level().covering(block.core.grown((1, 1, 1)))}
+    return {("rows", number) for number in members} | {("pairs", number) for number in around}
+
+
+@EXAMPLES
+@given(volumes(), st.sampled_from(CONNECTIVITIES), st.integers(1, 3))
+def test_a_super_block_reads_only_itself_and_its_neighbours_and_hands_up_only_what_leaves_it(
+    volume: Mask, connectivity: Connectivity, side: int
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        stored = Stored.of(Path(folder), volume, (3, 3, 4), connectivity)
+        for stage in stored.levels(side, 0):
+            for block in stage.grid:
+                with watched_reads() as read:
+                    stage(block)
+                assert read <= may_read(stage, block)
+                found = stage.unions.read(block.number)
+                assert found.open_count <= on_the_surface(volume, stored.stitch.grid, block.core)
+        assert found.open_count == 0
+
+
+def on_the_surface(volume: Mask, grid: BlockGrid, core: Box) -> int:
+    """Voxels of a super-block that have a voxel beyond it: as many groups as can leave it."""
+    box = Box(
+        vec3(a * b for a, b in zip(core.start, grid.block, strict=True)),
+        vec3(a * b for a, b in zip(core.stop, grid.block, strict=True)),
+    ).clipped(Box.of_shape(grid.extent))
+    inner = tuple(slice(a + (a > 0), b - (b < n)) for a, b, n in zip(box.start, box.stop, grid.extent, strict=True))
+    return int(volume[box.slices()].sum()) - int(volume[inner].sum())
