@@ -1,8 +1,8 @@
 """A run: a directory with the resolved configuration, arrays, tables, ledgers and the result.
 
 ``run.json`` (configuration and what was planned), ``arrays/`` (OME-Zarr, any viewer opens them), ``tables/`` and
-``ledgers/`` (bookkeeping), ``precomputed/`` (the result for Neuroglancer), ``instances.parquet``, ``report.json``
-(written by verification alone: a run without it is not complete).
+``ledgers/`` (bookkeeping), ``precomputed/`` (the result for Neuroglancer), ``instances.parquet/`` (parts of the table),
+``report.json`` (written by verification alone: a run without it is not complete).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class RunDirectory:
 
     @property
     def instances(self) -> Path:
-        """The instance table."""
+        """The instance table, a folder of Parquet parts."""
         return self.root / "instances.parquet"
 
     @property
