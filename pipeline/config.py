@@ -91,8 +91,8 @@ class InstanceSettings(Settings):
     grow: Literal["mask", "dilate", "watershed", "none"] | None = Field(
         None,
         description="mask: seeds grow through the mask; dilate: the published 1x7x7 dilation; watershed: the mask is "
-        "flooded from the seeds by falling semantic probability, exact at block faces as far as watershed_halo_nm "
-        "decides it.",
+        "flooded from the seeds by falling semantic probability, without a bound: identical for every block shape only "
+        "as far as watershed_halo_nm decides it.",
     )
     mask_above: Probability | None = Field(
         None, description="Growth and flooding stay where the semantic probability is above this."

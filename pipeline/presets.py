@@ -12,7 +12,7 @@ from pipeline.ops.grow import halo
 from pipeline.ops.settings import InstancePlan
 
 NM3_PER_UM3 = 1e9
-COMMON: dict[str, Any] = {"watershed_halo_nm": 500.0, "fill_holes_nm": 0.0}
+COMMON: dict[str, Any] = {"watershed_halo_nm": 250.0, "fill_holes_nm": 0.0}
 PUBLISHED: dict[str, Any] = {
     **COMMON,
     "seed_above": 0.9,

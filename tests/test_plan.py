@@ -84,7 +84,7 @@ def test_the_baseline_preset_is_the_published_baseline() -> None:
     plan = instance_plan(InstanceSettings(preset="bc_watershed"), (30.0, 8.0, 8.0), None)
     assert (plan.seed_above, plan.boundary_below, plan.mask_above) == (229, 204, 216)  # .9, .8 and .85, truncated
     assert (plan.connectivity, plan.grow, plan.minimum_voxels, plan.minimum_seed_voxels) == (26, "watershed", 128, 32)
-    assert plan.watershed_halo == (16, 62, 62)
+    assert plan.watershed_halo == (8, 31, 31)
 
 
 def test_a_smallest_volume_becomes_voxels_rounded_up() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,13 +11,6 @@ from numpy.typing import NDArray
 from pipeline.geometry import FloatVec3, Vec3, vec3
 
 FREE, CLAIMED = 1, 2  # states of a mask voxel without a label: before, and during, the distance that labels it
-
-
-class Step(NamedTuple):
-    """One step over a face, in either direction of an axis."""
-
-    flat: int  # offset in the flattened, padded array
-    length: int  # picometres
 
 
 class Front(NamedTuple):
@@ -50,9 +44,10 @@ def grow(labels: NDArray[Any], mask: NDArray[np.bool_], reach_nm: float, voxel_s
     grown = np.pad(labels, 1)
     state = np.zeros(grown.shape, np.uint8)
     np.logical_and(mask, labels == 0, out=state[1:-1, 1:-1, 1:-1].view(np.bool_))
-    steps = [step for step in _steps(grown.shape, voxel_size_nm) if step.length <= reach]
+    lengths = np.repeat([max(1, _picometres(size)) for size in voxel_size_nm], 2).tolist()
+    steps = {step: far for step, far in zip(flat_steps(grown.shape), lengths, strict=True) if far <= reach}
     flat = grown.reshape(-1)
-    seeds = np.flatnonzero(_beside(state.reshape(-1), steps) & (flat != 0))
+    seeds = np.flatnonzero(beside(state.reshape(-1), steps) & (flat != 0))
     _spread(flat, state.reshape(-1), Front(seeds, flat[seeds]), steps, reach)
     return grown[1:-1, 1:-1, 1:-1]
 
@@ -88,45 +83,46 @@ def dilate(labels: NDArray[Any], size: Vec3 = (1, 7, 7)) -> NDArray[Any]:
     return widest
 
 
-def _steps(shape: tuple[int, ...], voxel_size_nm: FloatVec3) -> list[Step]:
-    strides = (shape[1] * shape[2], shape[2], 1)
-    lengths = (max(1, _picometres(size)) for size in voxel_size_nm)
-    return [Step(sign * stride, far) for stride, far in zip(strides, lengths, strict=True) for sign in (-1, 1)]
+def flat_steps(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """One step over a face of a flattened z, y, x array: back and forth along z, along y, along x."""
+    z, y = shape[1] * shape[2], shape[2]
+    return (-z, z, -y, y, -1, 1)
 
 
-def _beside(state: NDArray[np.uint8], steps: list[Step]) -> NDArray[np.bool_]:
-    """Voxels one step from a free one, of flat arrays; wraps into the padding only."""
-    beside = np.zeros(state.shape, np.uint8)
-    for step, _ in steps:
+def beside(state: NDArray[np.uint8], steps: Iterable[int]) -> NDArray[np.bool_]:
+    """Voxels of a flattened, padded array that are one of these steps from a free one; wraps into the padding only."""
+    near = np.zeros(state.shape, np.uint8)
+    for step in steps:
         if step > 0:
-            beside[:-step] |= state[step:]
-            beside[step:] |= state[:-step]
-    return beside.view(np.bool_)
+            near[step:] |= state[:-step]
+        else:
+            near[:step] |= state[-step:]
+    return near.view(np.bool_)
 
 
-def _spread(grown: NDArray[Any], state: NDArray[np.uint8], seeds: Front, steps: list[Step], reach: int) -> None:
+def _spread(grown: NDArray[Any], state: NDArray[np.uint8], seeds: Front, steps: dict[int, int], reach: int) -> None:
     """Label free voxels distance by distance, in place; the cost is that of the voxels labelled, not of the volume.
 
     Dijkstra's algorithm with a bucket for each distance that occurs (Dial 1969). When a distance comes up, all voxels
-    nearer have their labels and have made their offers.
+    nearer have their labels and have made their offers. ``steps`` maps steps in the flat arrays to lengths.
     """
     due: dict[int, list[tuple[Front, int]]] = {}
     distance, front = 0, seeds
     while True:
         if front.voxels.size:
-            for step, length in steps:
+            for step, length in steps.items():
                 if distance + length <= reach:
                     due.setdefault(distance + length, []).append((front, step))
         if not due:
             return
         distance = min(due)
-        fresh = [_claim(grown, state, near.voxels + step, near.labels) for near, step in due.pop(distance)]
+        fresh = [claim(grown, state, near.voxels + step, near.labels) for near, step in due.pop(distance)]
         voxels = np.concatenate(fresh)
         state[voxels] = 0
         front = Front(voxels, grown[voxels])
 
 
-def _claim(
+def claim(
     grown: NDArray[Any], state: NDArray[np.uint8], targets: NDArray[np.intp], values: NDArray[Any]
 ) -> NDArray[np.intp]:
     """Offer ``values`` to ``targets`` (no voxel twice); return the voxels that had no offer at this distance before."""
