@@ -25,17 +25,16 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks import report
-from benchmarks.label_run import PARTS, Measured, label_blockwise, label_in_memory
+from benchmarks.label_run import PARTS, Measured, executor_of, label_blockwise, label_in_memory
 from benchmarks.labels import require_equal
 from benchmarks.made_maps import VOXEL_SIZE_NM, Made, all_seeds, made_maps
-from pipeline.config import ClusterSettings, InstanceSettings
+from pipeline.config import InstanceSettings
 from pipeline.formats.ome_zarr import use_fast_codecs
 from pipeline.formats.precomputed import create_precomputed
 from pipeline.geometry import Vec3, vec3
 from pipeline.plan import instance_plan
 from pipeline.run import create_if_missing, stored_volume
 from pipeline.volume import Volume, open_volume
-from workers.cluster import open_executor
 
 SHAPE, BLOCK = (512, 512, 512), (128, 128, 128)
 PEERS_PYTHON = Path(".venv-peers/bin/python")
@@ -118,9 +117,9 @@ class Comparison:
     seeds: npt.NDArray[np.bool_]
 
     def ours(self, workers: int, repeats: int) -> tuple[Measured, Volume]:
-        """teramito with some worker processes; the last segmentation."""
+        """teramito with some worker processes, or two threads (0); the last segmentation."""
         measured = Measured()
-        with open_executor(ClusterSettings(kind="local", workers=workers, threads_per_worker=1)) as executor:
+        with executor_of(workers) as executor:
             label_blockwise(self.folder / "run", self._tiny(), PLAIN, executor, Measured())  # imports on the workers
             for _ in range(repeats):
                 stored = label_blockwise(self.folder / "run", self.made, PLAIN, executor, measured)

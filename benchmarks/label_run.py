@@ -18,12 +18,15 @@ import numpy.typing as npt
 
 from benchmarks import report
 from benchmarks.made_maps import Made
-from pipeline.executor import Executor, run_stage
+from pipeline.config import ClusterSettings
+from pipeline.executor import Executor, ThreadsExecutor, run_stage
+from pipeline.labelling import Labelling, instance_steps
 from pipeline.plan import InstancePlan
 from pipeline.run import RunDirectory, Step, open_ledger
-from pipeline.steps import Labelling, instance_steps
 from pipeline.tables import open_table
 from pipeline.volume import Volume
+from workers.cluster import open_executor
+from workers.dask_executor import DaskExecutor
 
 # What the rows name, in the order of a run; "grow" is what stands between merging and relabelling.
 PARTS = ("label", "stitch", "merge", "grow", "relabel")
@@ -112,3 +115,18 @@ def _highest_id(directory: RunDirectory) -> int:
     tables = [*directory.root.glob("tables/merge-*.npy"), *directory.root.glob("tables/final-*.npy")]
     last = max(tables, key=lambda path: path.stat().st_mtime_ns)
     return int(np.max(open_table(last), initial=0))
+
+
+@contextmanager
+def executor_of(workers: int) -> Iterator[Executor]:
+    """Worker processes, or two threads of this process."""
+    if not workers:
+        yield ThreadsExecutor(2)
+        return
+    with open_executor(ClusterSettings(kind="local", workers=workers, threads_per_worker=1)) as executor:
+        yield executor
+
+
+def worker_peaks(executor: Executor) -> list[int]:
+    """Peak memory (bytes) of each worker process since it started."""
+    return list(executor.client.run(report.peak_bytes).values()) if isinstance(executor, DaskExecutor) else []

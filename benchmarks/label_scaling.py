@@ -13,22 +13,17 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks import report
 from benchmarks.label_peers import PLAIN
-from benchmarks.label_run import PARTS, Measured, label_blockwise
+from benchmarks.label_run import PARTS, Measured, executor_of, label_blockwise, worker_peaks
 from benchmarks.made_maps import Made, mirrored_maps
-from pipeline.config import ClusterSettings
-from pipeline.executor import Executor, ThreadsExecutor
 from pipeline.formats.ome_zarr import use_fast_codecs
 from pipeline.grid import BlockGrid
-from workers.cluster import open_executor
-from workers.dask_executor import DaskExecutor
 
 SIZES = (256, 512, 1024, 2048)
 WITHIN = 0.15
@@ -75,21 +70,6 @@ class Case:
         shape = (size, size, size)
         maps = mirrored_maps(Path(self.folder) / "tile", shape, (self.tile, self.tile, self.tile))
         return Made(maps, BlockGrid(shape, (self.block, self.block, self.block)))
-
-
-@contextmanager
-def executor_of(workers: int) -> Iterator[Executor]:
-    """Worker processes, or two threads of this process."""
-    if not workers:
-        yield ThreadsExecutor(2)
-        return
-    with open_executor(ClusterSettings(kind="local", workers=workers, threads_per_worker=1)) as executor:
-        yield executor
-
-
-def worker_peaks(executor: Executor) -> list[int]:
-    """Peak memory (bytes) of each worker process since it started."""
-    return list(executor.client.run(report.peak_bytes).values()) if isinstance(executor, DaskExecutor) else []
 
 
 def main(

@@ -14,11 +14,11 @@ from scipy import ndimage
 
 from pipeline.geometry import Box, FloatVec3, Vec3, vec3
 from pipeline.grid import BlockGrid
+from pipeline.labelling import Maps
 from pipeline.ops.label import seeds
 from pipeline.ops.resample import coarse_extent, interpolate
 from pipeline.plan import InstancePlan, chunk_shape
 from pipeline.run import create_if_missing, stored_volume
-from pipeline.steps import Maps
 from pipeline.volume import Volume
 
 VOXEL_SIZE_NM = (10.0, 10.0, 10.0)

@@ -23,16 +23,16 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks import report
-from benchmarks.label_scaling import executor_of, worker_peaks
+from benchmarks.label_run import executor_of, worker_peaks
 from benchmarks.made_maps import VOXEL_SIZE_NM, MirroredTile
 from benchmarks.simulated_fragments import CONNECTIVITY, Fragments, StoreStage
 from pipeline.config import InstanceSettings
 from pipeline.executor import run_stage
 from pipeline.geometry import vec3
 from pipeline.grid import BlockGrid
+from pipeline.labelling import MERGE_AT_ONCE, Labelling, Maps, instance_steps
 from pipeline.plan import instance_plan
 from pipeline.run import RunDirectory, Step, open_ledger, run_step
-from pipeline.steps import MERGE_AT_ONCE, Labelling, Maps, instance_steps
 from pipeline.tables import open_table
 
 # Blocks a side, fragments a block: 10^7 and 10^8 in all.
@@ -142,7 +142,7 @@ def measure(
     """One size: at once where that is fair, then by super-blocks."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        whole, parts = Case(side, slots, 0, 0, folder), Case(side, slots, at_once, workers, folder)
+        whole, parts = Case(side, slots, 0, 0, folder), Case(side, slots, min(at_once, side**3 * slots // 2), workers, folder)
         parts.store()
         expected = None
         if whole.count <= IN_MEMORY_UP_TO:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -142,6 +142,12 @@ def create_if_missing(volume: Volume, grid: BlockGrid) -> None:
             volume.voxel_size_nm,
             volume.offset_nm,
         )
+
+
+def create_arrays(volumes: Sequence[Volume], grid: BlockGrid) -> None:
+    """Create each intermediate array that is not there."""
+    for volume in volumes:
+        create_if_missing(volume, grid)
 
 
 def is_whole_json(path: Path) -> bool:

@@ -23,11 +23,11 @@ from pipeline.formats import ome_zarr
 from pipeline.geometry import FloatVec3, Vec3
 from pipeline.grid import BlockGrid
 from pipeline.instance_table import part_files
+from pipeline.labelling import MERGE_AT_ONCE, Labelling, Maps, instance_steps
 from pipeline.ledger import parse_line
 from pipeline.plan import chunk_shape, instance_plan
 from pipeline.run import RunDirectory, Step, run_step
 from pipeline.stage import BlockResult, Stage, run_block
-from pipeline.steps import MERGE_AT_ONCE, Labelling, Maps, instance_steps
 from pipeline.volume import Volume, open_volume
 
 Mask = NDArray[np.bool_]
@@ -81,7 +81,7 @@ class LabelRun:
 
     @property
     def steps(self) -> list[Step]:
-        """The steps of ``pipeline.steps``, made anew."""
+        """The steps of ``pipeline.labelling``, made anew."""
         return instances_of(self)[0]
 
     def go_on(self, executor: Executor | None = None) -> None:

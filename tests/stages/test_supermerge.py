@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from pipeline.executor import PicklingExecutor
 from pipeline.grid import BlockGrid
+from pipeline.labelling import Labelling, Maps, instance_steps
 from pipeline.ops.settings import InstancePlan
 from pipeline.ops.supermerge import Nodes, super_grids, union
 from pipeline.run import RunDirectory, create_if_missing, run_step, stored_volume
 from pipeline.stages.supermerge import SuperMergeStage, super_side
-from pipeline.steps import Labelling, Maps, instance_steps
 from pipeline.verify import status_of
 from pipeline.volume import Volume
 
