@@ -30,11 +30,11 @@ Ids = NDArray[np.uint64]
 Pairs = NDArray[np.int64]
 
 
-def overlaps(ids: Ids, depth: int, gap: int, z: int = 0) -> Rows:
+def overlaps(ids: NDArray[Any], depth: int, gap: int, z: int = 0) -> Rows:
     """Where two instances face each other across background, along z.
 
     Args:
-        ids: instance ids, z, y, x; the slices to look upwards from, then up to ``gap + 1`` slices more.
+        ids: instance ids, z, y, x, an unsigned dtype; the slices to look upwards from, then up to ``gap + 1`` more.
         depth: how many slices to look upwards from.
         gap: most slices of background between two instances.
         z: global index of the first slice.
@@ -59,7 +59,7 @@ def overlaps(ids: Ids, depth: int, gap: int, z: int = 0) -> Rows:
     return summed(np.concatenate(found))
 
 
-def sections(ids: Ids, z: int = 0) -> Rows:
+def sections(ids: NDArray[Any], z: int = 0) -> Rows:
     """``SECTION`` rows of the ids (z, y, x): how many voxels each has in each slice; ``z`` is that of the first."""
     found = runs(np.ascontiguousarray(ids))
     rows = np.zeros(len(found.label), SECTION)
@@ -141,11 +141,11 @@ def bridges(found: Rows, areas: SectionSums, overlap: float) -> Pairs:
     return np.unique(np.sort(pairs, axis=1), axis=0)
 
 
-def bridged(ids: Ids, gap: int, overlap: float) -> Pairs:
+def bridged(ids: NDArray[Any], gap: int, overlap: float) -> Pairs:
     """The pairs of instances to join (see ``bridges``) in a volume in memory.
 
     Args:
-        ids: instance ids, z, y, x; 0 is background.
+        ids: instance ids, z, y, x, an unsigned dtype; 0 is background.
         gap: most slices between two pieces; 0 joins nothing.
         overlap: 0..1, share of the smaller section.
     """

@@ -63,11 +63,14 @@ class BridgeStage:
         with watch("read"):
             if not self.provisional.ids_of(block.number).any():
                 return watch.result(block.number)
-            ids = self.provisional.read(self._seen(block))
+            labels, ids = self.provisional.read_compact(self._seen(block))
         depth = block.core.shape[0]
         with watch("op"):
-            found = overlaps(ids, depth, self.gap, block.core.start[0])
-            held = sections(ids[:depth], block.core.start[0])
+            found = overlaps(labels, depth, self.gap, block.core.start[0])
+            held = sections(labels[:depth], block.core.start[0])
+            for rows, names in ((found, ("lower", "upper")), (held, ("id",))):
+                for name in names:  # ids ascend with the labels, and so do the rows
+                    rows[name] = ids[rows[name].astype(np.intp) - 1]
         with watch("write"):
             self.tables.write(block.number, {"overlaps": found, "sections": held})
         return watch.result(block.number, len(held))
