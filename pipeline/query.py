@@ -10,6 +10,8 @@ import ast
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from pipeline.errors import BadInput
 
 EXAMPLE = 'For example "volume_um3 > 0.1 and touches_border == false".'
 GATHERED = 2**16  # rows between two sorts
+LOOKED_UP = 100  # rows up to which looking them up again is cheaper than reading every column of every row
 AHEAD = {"batch_size": 2**15, "batch_readahead": 2, "fragment_readahead": 1}  # pyarrow's own hold 16 times as much
 COMPARISONS: dict[type[ast.cmpop], str] = {
     ast.Lt: "less",
@@ -92,18 +95,41 @@ class InstanceTable:
             BadInput: an unknown column, a condition that cannot be read, a torn file.
         """
         chosen = self.columns if columns is None else [self._column(name, "--columns") for name in columns]
-        key = None if sort is None else self._column(sort.removeprefix("-"), "--sort")
-        read = list(dict.fromkeys([*chosen, *([] if key is None else [key]), *self._order()]))
+        condition = self._condition(where)
         try:
-            batches = self.stored.scanner(columns=read, filter=self._condition(where), **AHEAD).to_batches()
-            if key is not None and sort is not None:
-                falling = "descending" if sort.startswith("-") else "ascending"
-                keys = [(key, falling), *((name, "ascending") for name in self._order() if name != key)]
-                batches = _first_of(batches, keys, limit)
+            if sort is not None:
+                key = self._column(sort.removeprefix("-"), "--sort")
+                batches = self._sorted(
+                    chosen, condition, (key, "descending" if sort.startswith("-") else "ascending"), limit
+                )
+            else:
+                batches = self._read(chosen, condition)
             for batch in _cut(batches, limit):
                 yield batch.select(chosen)
         except (pa.ArrowException, OSError) as error:
             raise _torn(self.path, error) from error
+
+    def _read(self, columns: Sequence[str], condition: Any) -> Iterator[pa.RecordBatch]:
+        return iter(self.stored.scanner(columns=list(columns), filter=condition, **AHEAD).to_batches())
+
+    def _sorted(
+        self, chosen: Sequence[str], condition: Any, by: tuple[str, str], limit: int | None
+    ) -> Iterator[pa.RecordBatch]:
+        """Rows in order; where few are wanted, the sorted column and the ids first, then the rows of those ids."""
+        keys = [by, *((name, "ascending") for name in self._order() if name != by[0])]
+        names = [name for name, _ in keys]
+        if limit is None or limit > LOOKED_UP or "id" not in names:
+            return _first_of(self._read(list(dict.fromkeys([*chosen, *names])), condition), keys, limit)
+        wanted = [
+            row["id"] for batch in _first_of(self._read(names, condition), keys, limit) for row in batch.to_pylist()
+        ]
+        kind = self.stored.schema.field("id").type
+        these = [ds.field("id") == pa.scalar(number, kind) for number in wanted]
+        if not these:
+            return iter(())
+        # Equalities, not isin: from them the scanner tells by statistics which row groups to leave out.
+        found = self._read(list(dict.fromkeys([*chosen, *names])), reduce(or_, these))
+        return iter(_sorted(list(found), keys, limit))
 
     def _order(self) -> list[str]:
         return ["id"] if "id" in self.columns else []
