@@ -155,12 +155,14 @@ def moved_moments(
 def run_sums(values: NDArray[np.uint8], found: Runs) -> NDArray[np.int64]:
     """Sum of uint8 ``values`` over each run; ``values`` has the shape of the labelled array.
 
-    A run is at most a row long, so uint32 holds its sum (and a gap's may wrap unseen); no voxel is converted in memory.
+    A run is at most a row long, so uint32 holds its sum (and a gap's may wrap unseen) in rows of up to 16.8 million
+    voxels; no voxel is converted in memory.
     """
+    wide_enough = np.uint32 if values.shape[-1] * 255 < 2**32 else np.uint64
     bounds = np.stack((found.start, found.start + found.length), axis=1).reshape(-1)
     if bounds.size and bounds[-1] == values.size:
         bounds = bounds[:-1]  # reduceat sums to the end from its last index and refuses one past it
-    sums = np.add.reduceat(values.reshape(-1), bounds, dtype=np.uint32)
+    sums = np.add.reduceat(values.reshape(-1), bounds, dtype=wide_enough)
     return sums[::2].astype(np.int64)
 
 
