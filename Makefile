@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export DO_NOT_TRACK = 1
 
-.PHONY: demo test lint types imports tests browser benchmarks clean
+.PHONY: demo test lint types imports tests browser benchmarks peers clean
 
 demo: $(READY)
 	$(BIN)/teramito demo --output demo
@@ -35,9 +35,15 @@ browser:
 	  else echo "chromium is not installed: tests that need a browser will skip"; fi
 
 benchmarks: $(READY)
-	for name in predict_engine labels driver_memory training_speed; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	for name in predict_engine labels label_peers label_scaling merge_scale million_blocks driver_memory training_speed; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 	@test -n "$$TERAMITO_DATA" || echo "TERAMITO_DATA is not set: no benchmarks on the real volumes"
 	test -z "$$TERAMITO_DATA" || for name in ablation fine_tune; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+
+# igneous and dask-image, for benchmarks/label_peers.py alone: never in the project's own environment.
+peers:
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --constraint benchmarks/peers/constraints.txt \
+	  igneous-pipeline compresso dask-image zarr
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -46,4 +52,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .venv-peers demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -142,7 +142,10 @@ def measure(
     """One size: at once where that is fair, then by super-blocks."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        whole, parts = Case(side, slots, 0, 0, folder), Case(side, slots, min(at_once, side**3 * slots // 2), workers, folder)
+        whole, parts = (
+            Case(side, slots, 0, 0, folder),
+            Case(side, slots, min(at_once, side**3 * slots // 2), workers, folder),
+        )
         parts.store()
         expected = None
         if whole.count <= IN_MEMORY_UP_TO:
