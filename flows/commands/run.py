@@ -150,6 +150,13 @@ def execute(
 def recorded_job(directory: RunDirectory) -> Job:
     """The job that made a run directory, from its ``run.json``."""
     settings = recorded(directory)["settings"]
+    if "truth" in settings:
+        raise BadInput(
+            str(directory.root),
+            "this is the directory of a comparison, not of a run",
+            "teramito evaluate made it",
+            "Give the same evaluate command again to check that every block is compared.",
+        )
     values = {key: value for key, value in settings.items() if key not in ("source", "maps", "model_sha256", "tissue")}
     values["output"] = str(directory.root)
     if "semantic" in values:

@@ -182,19 +182,27 @@ def _parts(example: Example) -> list[tuple[int | None, int | None]]:
 
 
 def _add(extent: Extent, example: Example, labels: tuple[NDArray[np.generic], ...], core: Box) -> None:
-    prediction, truth = labels
-    whole = np.isin(prediction, _ids(example.predictions).astype(prediction.dtype))
-    whole |= np.isin(truth, _ids(example.truths).astype(truth.dtype))
-    start = np.array(core.start)
-    for axis in range(3):
-        planes = np.flatnonzero(whole.any(axis=tuple({0, 1, 2} - {axis}))) + start[axis]
-        extent.low[axis] = min(extent.low[axis], planes[0])
-        extent.high[axis] = max(extent.high[axis], planes[-1] + 1)
+    whole = _any_of(labels[0], example.predictions) | _any_of(labels[1], example.truths)
+    planes = [np.flatnonzero(whole.any(axis=_others(axis))) for axis in range(3)]
+    own = Box(vec3(found[0] for found in planes), vec3(found[-1] + 1 for found in planes))
+    extent.low = np.minimum(extent.low, own.shifted(core.start).start)
+    extent.high = np.maximum(extent.high, own.shifted(core.start).stop)
+    prediction, truth = (side[own.slices()] for side in labels)
     for part, (p, t) in enumerate(_parts(example)):
-        shown = np.ones(prediction.shape, np.bool_)
-        for labels_, wanted in ((prediction, p), (truth, t)):
-            if wanted is not None:
-                shown &= labels_ == labels_.dtype.type(wanted)
-        for axis in range(3):
-            areas = np.count_nonzero(shown, axis=tuple({0, 1, 2} - {axis}))
-            extent.areas[axis][part, core.start[axis] : core.stop[axis]] += areas
+        shown = _any_of(prediction, None if p is None else (p,)) & _any_of(truth, None if t is None else (t,))
+        for axis, (start, stop) in enumerate(zip(own.start, own.stop, strict=True)):
+            at = core.start[axis]
+            extent.areas[axis][part, at + start : at + stop] += np.count_nonzero(shown, axis=_others(axis))
+
+
+def _any_of(labels: NDArray[np.generic], ids: tuple[int, ...] | None) -> NDArray[np.bool_]:
+    """Where the labels are one of a few ids; everywhere for None."""
+    found = np.full(labels.shape, ids is None)
+    for identity in ids or ():
+        found |= labels == labels.dtype.type(identity)
+    return found
+
+
+def _others(axis: int) -> tuple[int, int]:
+    first, second = {0, 1, 2} - {axis}
+    return first, second

@@ -145,7 +145,7 @@ def _summed(prediction: Ids, truth: Ids, voxels: Counts) -> Contingency:
 def _order(prediction: Ids, truth: Ids) -> NDArray[np.intp]:
     if max(prediction.max(initial=0), truth.max(initial=0)) >> _HALF:
         return np.lexsort((truth, prediction))
-    # Ids below 2^32 sort as one number: some five times faster than by two columns.
+    # Ids below 2^32 sort as one number, in half the time of two columns.
     return np.argsort((prediction << _HALF) | truth)
 
 

@@ -208,6 +208,30 @@ def test_a_cancelled_comparison_keeps_its_blocks(pair: tuple[str, str], tmp_path
         assert ledger.done_count == 3
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_sigterm_stops_the_command_between_blocks(
+    pair: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def terminated(_step: str, _stage: Any) -> Any:
+        return lambda ledger: os.kill(os.getpid(), signal.SIGTERM) if ledger.done_count == 4 else None
+
+    words = (*pair, "--output", tmp_path / "out", "--set", BLOCKS)
+    with monkeypatch.context() as patched:
+        patched.setattr("flows.commands.evaluate.terminal_watcher", lambda: terminated)
+        done = invoked(*words)
+    assert isinstance(done.exception, RunCancelled) and "the same command goes on" in str(done.exception)
+    assert not (tmp_path / "out" / "scores.json").exists()
+    assert scores(*words) == instance_scores(Contingency.of(*labels(1)), PRESETS["mitoem"])
+
+
+def test_verify_says_that_the_directory_of_a_comparison_is_no_run(pair: tuple[str, str], tmp_path: Path) -> None:
+    made = comparison(config_of(pair, tmp_path / "out"))
+    with made.opened():
+        pass
+    done = CliRunner().invoke(app, ["verify", str(tmp_path / "out")])
+    assert isinstance(done.exception, BadInput) and "a comparison, not of a run" in str(done.exception)
+
+
 def config_of(pair: tuple[str, str], out: Path) -> EvaluateConfig:
     return EvaluateConfig.model_validate(
         {"prediction": pair[0], "truth": pair[1], "output": str(out), "block": {"shape": (4, 10, 12)}}
