@@ -197,6 +197,18 @@ def test_a_block_shape_that_cannot_be(
     said.refuses("block.shape")
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    ("shape", "rule"),
+    [("[2048,2048,2048]", "at most 2^31 voxels"), ("[1,1,16777217]", "at most 2^24 voxels long in x")],
+)
+def test_a_block_whose_counts_need_more_than_32_bits_is_refused_with_the_shape_to_use(
+    command: str, shape: str, rule: str, phantom_path: str, tiny_model: Path, out: Path, teramito: Teramito
+) -> None:
+    said = teramito(command, *arguments(phantom_path, out, tiny_model), "--set", f"block.shape={shape}")
+    said.refuses(f"block.shape={shape.replace(',', ', ')}", rule, "in 32 bits", "For example [48, 96, 96].")
+
+
 def test_a_remote_output(phantom_path: str, tiny_model: Path, teramito: Teramito) -> None:
     given = arguments(phantom_path, Path("x"), tiny_model)
     given[given.index("--output") + 1] = "s3://bucket/run"
