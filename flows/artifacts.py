@@ -41,9 +41,9 @@ class Work:
 
         A stage that was not known at the start (a level of super-blocks) costs next to nothing and counts so.
         """
-        self._weights.setdefault(stage, 0.0)
-        for fractions in (self._done, self._before):
-            fractions.setdefault(stage, 0.0)
+        if stage not in self._weights:
+            self._weights[stage] = self._done[stage] = self._before[stage] = 0.0
+            return
         for name in list(self._weights)[: list(self._weights).index(stage)]:
             if self._done[name] == 0.0:
                 self._done[name] = self._before[name] = 1.0
