@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from pipeline.geometry import Box, vec3
 from pipeline.grid import BlockGrid
-from pipeline.ops.relabel import relabel
+from pipeline.ops.relabel import looked_up, relabel
 from pipeline.tables import BlockTables, open_table
 from pipeline.volume import Volume
 
@@ -61,7 +61,7 @@ class Provisional:
         for part, of_labels in parts:
             numbers = np.zeros(len(of_labels) + 1, np.uint32)
             numbers[1:] = (np.searchsorted(ids, of_labels) + 1) * (of_labels > 0)
-            labels[part.slices(box.start)] = np.take(numbers, local(part))
+            labels[part.slices(box.start)] = looked_up(numbers, local(part))
         return labels, ids
 
     def _parts(self, box: Box) -> Iterator[tuple[Box, Ids]]:
