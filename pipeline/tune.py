@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from pipeline.config import InstanceSettings
 from pipeline.evaluation import Contingency, foreground
+from pipeline.evaluation.mask import mask_ious
 from pipeline.evaluation.precision import THRESHOLDS, Ranked, mean_precision
 from pipeline.geometry import FloatVec3
 from pipeline.model.spec import ModelSpec
@@ -168,7 +169,8 @@ class Search:
 
     def _coarse(self) -> list[Choice]:
         """A grid over seeds and growth with the mask of the best IoU."""
-        mask = best_mask(self.labelled, self.axes["mask_above"])
+        ious = mask_ious(self.labelled.semantic, self.labelled.truth > 0, self.axes["mask_above"])
+        mask = max(ious, key=lambda value: ious[value])
         seeds, boundaries, reaches = (_spread(self.axes[name], count) for name, count in COARSE.items())
         above = sorted({mask, *(seed for seed in seeds if seed > mask)})
         return [Choice(seed, boundary, mask, reach) for seed, boundary, reach in product(above, boundaries, reaches)]
@@ -259,23 +261,6 @@ def scores(table: Contingency) -> Scores:
         **{name: mean_precision(ranked, thresholds) for name, thresholds in by.items()},
         "instances": len(ranked.ids),
     }
-
-
-def best_mask(labelled: Labelled, values: Sequence[float]) -> float:
-    """The threshold of these with the best IoU of semantic > threshold and the truth, from two histograms."""
-    inside = _above(labelled.semantic[labelled.truth > 0])
-    everywhere = _above(labelled.semantic)
-    true = int(np.count_nonzero(labelled.truth))
-    levels = [int(255 * value) for value in values]
-    ious = [inside[level] / max(1, everywhere[level] + true - inside[level]) for level in levels]
-    return values[int(np.argmax(ious))]
-
-
-def _above(levels: Map) -> NDArray[np.int64]:
-    """How many voxels lie above each of the 256 levels."""
-    counts = np.bincount(levels.ravel(), minlength=256)
-    found: NDArray[np.int64] = counts.sum() - np.cumsum(counts)
-    return found
 
 
 def _with(values: Sequence[float], present: float) -> tuple[float, ...]:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pipeline.evaluation.mask import mask_ious
 from pipeline.model.spec import Thresholds
 from pipeline.training.validation import Maps, can_label, mean_score, scores
 from pipeline.training.volumes import LabelledVolume
@@ -28,7 +28,7 @@ def tuned(maps: Sequence[Maps], volumes: Sequence[LabelledVolume], quick: bool =
         volumes: their truth.
         quick: try few seeds: on the way, rather than at the end.
     """
-    ious = [_ious(one, volume) for one, volume in zip(maps, volumes, strict=True)]
+    ious = [mask_ious(one.semantic, volume.instances > 0, SEMANTIC) for one, volume in zip(maps, volumes, strict=True)]
     semantic = max(SEMANTIC, key=lambda at: sum(one[at] for one in ious))
     if not can_label():
         return Thresholds(semantic=semantic, seed_semantic=semantic)
@@ -43,21 +43,3 @@ def tuned(maps: Sequence[Maps], volumes: Sequence[LabelledVolume], quick: bool =
 def _score(maps: Sequence[Maps], volumes: Sequence[LabelledVolume], chosen: Thresholds) -> float:
     found = [scores(one, volume, chosen) for one, volume in zip(maps, volumes, strict=True)]
     return mean_score(found) + float(np.mean([one["ap50"] for one in found])) / 2
-
-
-def _ious(maps: Maps, volume: LabelledVolume) -> dict[float, float]:
-    """IoU of the mask at every threshold, from two histograms."""
-    true = _above(maps.semantic[volume.instances > 0])
-    found = _above(maps.semantic)
-    return {at: _iou(true, found, int(255 * at)) for at in SEMANTIC}
-
-
-def _above(levels: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """How many voxels are above each of the 256 levels; the last entry is how many there are."""
-    counts = np.bincount(levels.ravel(), minlength=256)
-    return np.append(counts.sum() - np.cumsum(counts), counts.sum())
-
-
-def _iou(true: NDArray[np.int64], found: NDArray[np.int64], level: int) -> float:
-    union = int(found[level] + true[-1] - true[level])
-    return float(true[level]) / union if union else 1.0

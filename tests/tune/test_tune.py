@@ -16,7 +16,8 @@ from tiny_run import write_volume
 
 from pipeline.config import InstanceSettings
 from pipeline.evaluation import Contingency
-from pipeline.tune import Choice, Labelled, Search, best_mask, scores
+from pipeline.evaluation.mask import mask_ious
+from pipeline.tune import Choice, Labelled, Search, scores
 
 SHAPE = (16, 40, 44)
 SIZE = (10.0, 10.0, 10.0)
@@ -166,14 +167,15 @@ def test_the_best_on_the_border_of_the_search_is_told(labelled: Labelled) -> Non
     assert any("mask_above, 0.98, lies on the border" in warning for warning in tuned.warnings)
 
 
-def test_the_mask_with_the_best_iou_is_that_of_a_search_voxel_by_voxel(labelled: Labelled) -> None:
-    values = (0.2, 0.45, 0.55, 0.85, 0.95)
+def test_the_iou_of_every_mask_is_that_of_its_voxels(labelled: Labelled) -> None:
+    values = (0.0, 0.2, 0.45, 0.55, 0.85, 1.0)
 
     def iou(value: float) -> float:
         mask, true = labelled.semantic > int(255 * value), labelled.truth > 0
         return float((mask & true).sum() / (mask | true).sum())
 
-    assert best_mask(labelled, values) == max(values, key=iou)
+    assert mask_ious(labelled.semantic, labelled.truth > 0, values) == {value: iou(value) for value in values}
+    assert mask_ious(np.zeros((1, 2, 3), np.uint8), np.zeros((1, 2, 3), np.bool_), (0.5,)) == {0.5: 1.0}
 
 
 @pytest.mark.parametrize("least", [0, 2, 3, 5, 100])
