@@ -7,17 +7,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from label_path import LabelRun, instances_of, stored_maps
+from label_path import LabelRun, instances_of, store, stored_maps
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from pipeline.config import InstanceSettings
 from pipeline.executor import PicklingExecutor
-from pipeline.geometry import Vec3
+from pipeline.geometry import Vec3, float_vec3
 from pipeline.grid import BlockGrid
+from pipeline.labelling import Labelling, instance_steps
 from pipeline.ops.whole import whole_instances
-from pipeline.plan import instance_plan
+from pipeline.plan import chunk_shape
+from pipeline.presets import instance_plan
+from pipeline.run import RunDirectory, run_step
 from pipeline.stages.grow import GrowStage
+from pipeline.tissue import open_tissue
 
 SHAPE = (14, 37, 45)
 BLOCK = (6, 19, 23)
@@ -108,3 +112,22 @@ def test_the_halo_is_that_of_the_growth_and_that_of_the_holes(tmp_path: Path) ->
     made = run_of(tmp_path, BLOCK, {})
     for halo, chosen in halos.items():
         assert grow_stage(LabelRun(tmp_path, made.maps, made.grid, chosen)).halo == halo
+
+
+@pytest.mark.parametrize("grow", ["mask", "none"])
+def test_a_coarse_tissue_mask_drops_what_lies_outside_it(grow: str, tmp_path: Path) -> None:
+    coarse = np.random.default_rng(5).integers(0, 2, [-(-n // 4) for n in SHAPE], dtype=np.uint8)
+    z, y, x = SHAPE
+    fine = coarse.repeat(4, 0).repeat(4, 1).repeat(4, 2)[:z, :y, :x] > 0
+    chosen = InstanceSettings.model_validate({**LEVELS, "grow": grow, "grow_nm": 40.0, "minimum_voxels": 4})
+    plan = instance_plan(chosen, SIZE, None)
+    maps = stored_maps(tmp_path / "maps", *some_maps(), SIZE)
+    store(tmp_path / "tissue", coarse, float_vec3(4 * size for size in SIZE))
+    tissue = open_tissue(str(tmp_path / "tissue"), maps.semantic)
+    grid, directory = BlockGrid(SHAPE, BLOCK), RunDirectory(tmp_path / "run")
+    steps, segmentation, _ = instance_steps(Labelling(directory, grid, chunk_shape(BLOCK), plan, tissue), maps)
+    for step in steps:
+        run_step(directory, step, PicklingExecutor())
+    expected = whole_instances(*some_maps(), plan, fine)
+    assert 1 < expected.max() < whole_instances(*some_maps(), plan).max()
+    np.testing.assert_array_equal(segmentation.read(segmentation.box), expected)
