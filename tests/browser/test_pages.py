@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(executable() is None, reason="chromium is not installed: apt-get install chromium"),
 ]
-STEPS = ("predict", "label", "stitch", "grow", "relabel", "export", "verify")
+STEPS = ("predict", "label", "stitch", "merge", "grow", "select", "relabel", "export", "verify")
 
 
 @pytest.fixture(scope="module")

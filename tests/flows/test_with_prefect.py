@@ -98,7 +98,8 @@ def test_after_a_sigkill_our_server_is_gone_and_the_next_run_closes_the_old_one_
         logs = [row[0] for row in database.execute("select message from log")]
     assert runs == [("CRASHED",), ("COMPLETED",)]
     assert set(tasks.values()) == {"COMPLETED"}
-    assert list(tasks) == ["predict", "label", "stitch", "grow", "relabel", "export", "verify"]
+    steps = ["predict", "label", "stitch", "merge", "grow", "select", "relabel", "export", "verify"]
+    assert list(tasks) == steps
     assert "verify is done" in logs
 
 
