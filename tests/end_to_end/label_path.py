@@ -25,9 +25,12 @@ from pipeline.grid import BlockGrid
 from pipeline.instance_table import part_files
 from pipeline.labelling import MERGE_AT_ONCE, Labelling, Maps, instance_steps
 from pipeline.ledger import parse_line
-from pipeline.plan import chunk_shape, instance_plan
+from pipeline.ops.settings import InstancePlan
+from pipeline.plan import chunk_shape
+from pipeline.presets import instance_plan
 from pipeline.run import RunDirectory, Step, run_step
 from pipeline.stage import BlockResult, Stage, run_block
+from pipeline.tissue import TissueMask
 from pipeline.volume import Volume, open_volume
 
 Mask = NDArray[np.bool_]
@@ -73,6 +76,12 @@ class LabelRun:
     grid: BlockGrid
     settings: Mapping[str, Any]
     merge_at_once: int = MERGE_AT_ONCE
+    tissue: TissueMask | None = None
+
+    @property
+    def plan(self) -> InstancePlan:
+        """The settings resolved."""
+        return instance_plan(InstanceSettings.model_validate(self.settings), self.maps.semantic.voxel_size_nm, None)
 
     @property
     def directory(self) -> RunDirectory:
@@ -124,9 +133,9 @@ def blocks_of(ledger: Path) -> int:
 
 def instances_of(run: LabelRun) -> tuple[list[Step], Volume]:
     """Steps and segmentation of a run."""
-    size = run.maps.semantic.voxel_size_nm or ISOTROPIC
-    plan = instance_plan(InstanceSettings.model_validate({**AS_THEY_ARE, **run.settings}), size, None)
-    labelling = Labelling(run.directory, run.grid, chunk_shape(run.grid.block), plan, merge_at_once=run.merge_at_once)
+    labelling = Labelling(
+        run.directory, run.grid, chunk_shape(run.grid.block), run.plan, run.tissue, merge_at_once=run.merge_at_once
+    )
     steps, segmentation, _ = instance_steps(labelling, run.maps)
     return steps, segmentation
 
@@ -152,7 +161,7 @@ def label_run(
     """A run that has not begun, whose seeds are ``mask``; with more than ``at_once`` fragments by super-blocks."""
     noise = np.random.default_rng(17).integers(1, 120, mask.shape, dtype=np.uint8)
     maps = stored_maps(folder / "maps", mask * np.uint8(130) + noise, np.zeros(mask.shape, np.uint8))
-    chosen = {"connectivity": connectivity, **settings}
+    chosen = {**AS_THEY_ARE, "connectivity": connectivity, **settings}
     return LabelRun(folder / "run", maps, BlockGrid(mask.shape, block), chosen, at_once)
 
 

@@ -1,0 +1,175 @@
+"""Every way of making instances, in any blocks: the ids and the table are those of the whole volume in memory."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from label_path import LabelRun, Shuffled, store, stored_maps
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from pipeline.config import InstanceSettings
+from pipeline.executor import SerialExecutor
+from pipeline.geometry import FloatVec3, Vec3
+from pipeline.grid import BlockGrid
+from pipeline.labelling import MERGE_AT_ONCE
+from pipeline.ops.whole import whole_instances
+from pipeline.presets import instance_plan
+from pipeline.tissue import TissueMask
+
+SHAPE = (14, 28, 30)
+SIZE: FloatVec3 = (30.0, 8.0, 9.0)
+BLOCKS = ((5, 11, 13), (14, 7, 30), (3, 28, 15), (6, 9, 40), (4, 50, 10))
+SEEDS = (7, 8, 10, 16, 18, 19, 21, 30, 32)  # volumes on which every option has something to do
+Map = NDArray[np.uint8]
+
+
+def objects(seed: int) -> Map:
+    """Ragged bright ellipsoids that touch, with dark holes inside, and a slice that is nearly gone."""
+    random, at = np.random.default_rng(seed), np.indices(SHAPE)
+    values = 60 + 25 * random.standard_normal(SHAPE)
+    for _ in range(22):
+        centre, radius = random.random(3) * SHAPE, random.uniform((1.2, 2, 2), (3, 4.5, 4.5))
+        distance = sum(((axis - c) / r) ** 2 for axis, c, r in zip(at, centre, radius, strict=True))
+        inside = distance < 1
+        rough = 15 * random.standard_normal(int(inside.sum()))
+        values[inside] = random.uniform(150, 240) - 60 * distance[inside] + rough
+        values[distance < random.uniform(0, 0.25)] = 20
+    values[random.integers(3, SHAPE[0] - 3)] -= 150 * (random.random(SHAPE[1:]) < 0.97)
+    return np.clip(values, 0, 255).astype(np.uint8)
+
+
+def edges(seed: int) -> Map:
+    """Boundaries that cut through objects here and there."""
+    random = np.random.default_rng(seed)
+    waves = np.abs(ndimage.gaussian_filter(random.standard_normal(SHAPE), 0.7))
+    return np.clip(40 + 1000 * waves * random.random(SHAPE), 0, 255).astype(np.uint8)
+
+
+EVERYTHING = {
+    "seed_above": 0.5,
+    "boundary_below": 0.8,
+    "mask_above": 0.45,
+    "grow": "mask",
+    "grow_nm": 35.5,
+    "minimum_seed_voxels": 4,
+    "minimum_voxels": 25,
+    "fill_holes_nm": 61.0,
+    "drop_border": True,
+    "join_gap": 2,
+}
+
+
+def made(folder: Path, options: dict[str, Any], maps: tuple[Map, Map], tissue: Map | None, at_once: int) -> Any:
+    stored = stored_maps(folder / "maps", *maps, SIZE)
+    factor = (2, 4, 4)
+    mask = None if tissue is None else TissueMask(store(folder / "tissue", tissue), SHAPE, factor)
+
+    def run(name: str, block: Vec3) -> LabelRun:
+        return LabelRun(folder / name, stored, BlockGrid(SHAPE, block), options, at_once, mask)
+
+    return run
+
+
+def expected(run: LabelRun, maps: tuple[Map, Map], tissue: Map | None) -> NDArray[np.uint64]:
+    fine = None
+    if tissue is not None:
+        fine = tissue.repeat(2, 0).repeat(4, 1).repeat(4, 2)[tuple(map(slice, SHAPE))] != 0
+    return whole_instances(*maps, run.plan, fine)
+
+
+def require_whole(folder: Path, options: dict[str, Any], block: Vec3, seed: int, tissue: bool, at_once: int) -> int:
+    maps = objects(seed), edges(seed)
+    mask = np.random.default_rng(seed).integers(0, 2, (7, 7, 8), dtype=np.uint8) if tissue else None
+    run = made(folder, options, maps, mask, at_once)
+    cut, uncut = run("cut", block), run("uncut", SHAPE)
+    cut.go_on(Shuffled(seed))
+    uncut.go_on(SerialExecutor())
+    ids = expected(cut, maps, mask)
+    np.testing.assert_array_equal(uncut.segmentation, ids)
+    np.testing.assert_array_equal(cut.segmentation, ids)
+    assert cut.table.equals(uncut.table)
+    assert cut.table["voxels"].to_pylist() == np.bincount(ids.reshape(-1).astype(np.int64))[1:].tolist()
+    return int(ids.max())
+
+
+seed_settings = st.fixed_dictionaries(
+    {},
+    optional={
+        "seed_above": st.sampled_from([0.5, 0.7]),
+        "boundary_below": st.sampled_from([0.5, 0.8, 1.0]),
+        "connectivity": st.sampled_from([6, 18, 26]),
+        "minimum_seed_voxels": st.sampled_from([0, 1, 2, 6]),
+    },
+)
+growth = st.one_of(
+    st.fixed_dictionaries({"grow": st.just("none")}),
+    st.fixed_dictionaries({"grow": st.just("dilate")}),
+    st.fixed_dictionaries({"grow": st.just("mask"), "grow_nm": st.sampled_from([8.0, 30.0, 35.5, 61.0])}),
+    st.just({"grow": "watershed", "watershed_halo_nm": 600.0}),  # as far as the volume reaches: nothing is cut
+)
+selection = st.fixed_dictionaries(
+    {"minimum_voxels": st.sampled_from([0, 1, 5, 20])},
+    optional={
+        "fill_holes_nm": st.sampled_from([30.0, 61.0]),
+        "drop_border": st.booleans(),
+        "tissue_fraction": st.sampled_from([0.0, 0.3, 0.5, 1.0]),
+        "join_gap": st.integers(1, 3),
+        "join_overlap": st.sampled_from([0.0, 0.25, 0.5, 1.0]),
+    },
+)
+
+
+@pytest.mark.parametrize("option", [*EVERYTHING, "tissue"])
+def test_every_option_has_something_to_do_on_these_volumes(option: str) -> None:
+    plan = instance_plan(InstanceSettings.model_validate(EVERYTHING), SIZE, None)
+    off = {
+        **{"seed_above": 100, "boundary_below": 255, "minimum_seed_voxels": 1, "minimum_voxels": 1, "join_gap": 0},
+        **{"mask_above": 90, "grow": "none", "grow_nm": 8.0, "fill_holes_nm": (0, 0, 0), "drop_border": False},
+    }
+    name = option.removesuffix("_nm") if option == "fill_holes_nm" else option
+    without = plan if option == "tissue" else replace(plan, **{name: off[option]})
+    tissue = np.arange(SHAPE[2]) < np.full(SHAPE, 15) if option == "tissue" else None
+    differ = 0
+    for seed in SEEDS:
+        maps = objects(seed), edges(seed)
+        differ += not np.array_equal(whole_instances(*maps, plan, tissue), whole_instances(*maps, without))
+    assert differ > len(SEEDS) // 2
+
+
+def test_everything_at_once_in_two_very_different_grids(tmp_path: Path) -> None:
+    for number, block in enumerate(((3, 28, 7), (14, 9, 30))):
+        assert require_whole(tmp_path / str(number), EVERYTHING, block, SEEDS[2], tissue=True, at_once=0) > 1
+
+
+@settings(max_examples=16, deadline=None, derandomize=True, phases=[Phase.generate])
+@given(
+    st.sampled_from(["default", "default", "published", "bc_watershed"]),
+    seed_settings,
+    growth,
+    selection,
+    st.sampled_from(BLOCKS),
+    st.sampled_from(SEEDS),
+    st.booleans(),
+    st.sampled_from([0, 10, MERGE_AT_ONCE]),
+)
+def test_any_options_in_any_blocks_give_what_the_whole_volume_gives(
+    preset: str,
+    seeds: dict[str, Any],
+    grown: dict[str, Any],
+    selected: dict[str, Any],
+    block: Vec3,
+    seed: int,
+    tissue: bool,
+    at_once: int,
+) -> None:
+    options = {"preset": preset, "mask_above": 0.45, **seeds, **grown, **selected}
+    with tempfile.TemporaryDirectory() as folder:
+        require_whole(Path(folder), options, block, seed, tissue, at_once)
