@@ -109,7 +109,7 @@ def title(example: Example) -> str:
     if example.group == "false splits":
         return f"truth {truths} split into {predictions}"
     if not example.truths:
-        return f"prediction {predictions}: nothing there in the truth"
+        return f"prediction {predictions}: touches no truth that counts"
     if not example.predictions:
         return f"truth {truths}: missed"
     return f"IoU {example.iou:.3f}, truth {truths}, prediction {predictions}"

@@ -150,7 +150,7 @@ def test_the_image_is_drawn_where_there_is_one(volumes: tuple[Volume, Volume], t
 def test_a_title_names_the_ids_whole_and_the_iou() -> None:
     assert title(Example("best", (HUGE,), (3,), 0.91234)) == f"IoU 0.912, truth 3, prediction {HUGE}"
     assert title(Example("worst", (), (3,), 0.0)) == "truth 3: missed"
-    assert title(Example("worst", (4,), (), 0.0)) == "prediction 4: nothing there in the truth"
+    assert title(Example("worst", (4,), (), 0.0)) == "prediction 4: touches no truth that counts"
     assert title(Example("false merges", (HUGE,), (1, 2), 0.5)) == f"prediction {HUGE} merges truth 1, 2"
     assert title(Example("false splits", (6, 7), (3,), 0.5)) == "truth 3 split into 6, 7"
 
