@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import product
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,8 @@ from pipeline.evaluation.mask import mask_ious
 from pipeline.evaluation.precision import THRESHOLDS, Ranked, mean_precision
 from pipeline.geometry import FloatVec3
 from pipeline.model.spec import ModelSpec
-from pipeline.ops.whole import whole_instances
+from pipeline.ops.settings import InstancePlan
+from pipeline.ops.whole import whole_labels, whole_seeds
 from pipeline.presets import instance_plan
 
 Map = NDArray[np.uint8]
@@ -38,6 +40,7 @@ OBJECTIVES: dict[str, tuple[str, ...]] = {
 }
 """By name, the scores whose mean is maximised. AP alone is coarse where there are few objects."""
 FEW_OBJECTS = 20
+REMEMBERED = 3  # labels of seeds, 4 bytes a voxel each
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,7 @@ class Search:
     found: dict[Choice, Candidate] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._lock, self._labels = Lock(), dict[tuple[int, int], NDArray[np.uint32]]()
         self.plan = instance_plan(self.base, self.labelled.voxel_size_nm, self.spec)
         thresholds = {name: self._value(name) for name in ("seed_above", "boundary_below", "mask_above")}
         self.present = Choice(**thresholds, grow_nm=self.plan.grow_nm)
@@ -233,10 +237,18 @@ class Search:
         """Overlaps of all instances, of whatever size, with the truth."""
         settings = self.settings_of(Candidate(choice, 0, {}))
         plan = instance_plan(settings, self.labelled.voxel_size_nm, self.spec)
-        # A crop's border is none of the volume's.
-        plan = replace(plan, minimum_voxels=0, drop_border=False)
-        ids = whole_instances(self.labelled.semantic, self.labelled.boundary, plan)
-        return Contingency.of(ids, self.labelled.truth)
+        # Nothing is dropped yet; and a crop's border is none of the volume's.
+        labels = whole_labels(self._seeds(plan), self.labelled.semantic, plan)
+        return Contingency.of(labels, self.labelled.truth)
+
+    def _seeds(self, plan: InstancePlan) -> NDArray[np.uint32]:
+        """Labels of the seeds; neighbours in the search often have them in common."""
+        key = plan.seed_above, plan.boundary_below
+        with self._lock:
+            if key not in self._labels:
+                made = whole_seeds(self.labelled.semantic, self.labelled.boundary, plan)
+                self._labels = dict([*self._labels.items(), (key, made)][-REMEMBERED:])
+            return self._labels[key]
 
     def _warnings(self, best: Candidate) -> Iterator[str]:
         if self.objects < FEW_OBJECTS:

@@ -37,12 +37,22 @@ def whole_instances(
         BadInput: a map is no probability map.
     """
     semantic = to_uint8(semantic)
-    found, _ = label(seeds(semantic, boundary, plan.seed_above, plan.boundary_below), plan.connectivity)
-    labels = filled(grown(_large(found, plan.minimum_seed_voxels), semantic, plan), plan)
-    labels, n = _compact(_joined(_compact(labels)[0], plan))
+    labels, n = _compact(whole_labels(whole_seeds(semantic, boundary, plan), semantic, plan))
     extent = vec3(labels.shape)
     rows = fragment_table(labels, n, Box.of_shape(extent), extent, tissue=tissue)
     return _canonical(rows, kept(rows, extent, plan, tissue=tissue is not None))[labels]
+
+
+def whole_seeds(semantic: NDArray[np.generic], boundary: NDArray[np.generic], plan: InstancePlan) -> Labels:
+    """The first step of ``whole_instances``: labels of the seeds that are large enough; of growth nothing is used."""
+    found, _ = label(seeds(semantic, boundary, plan.seed_above, plan.boundary_below), plan.connectivity)
+    return _large(found, plan.minimum_seed_voxels)
+
+
+def whole_labels(labels: Labels, semantic: NDArray[np.uint8], plan: InstancePlan) -> Labels:
+    """The second step: seeds grown, filled and joined; any labels, before anything is dropped or numbered."""
+    labels = filled(grown(labels, semantic, plan), plan)
+    return labels if plan.join_gap == 0 else _joined(_compact(labels)[0], plan)
 
 
 def _large(labels: Labels, minimum_voxels: int) -> Labels:
@@ -62,8 +72,6 @@ def _compact(labels: Labels) -> tuple[Labels, int]:
 
 
 def _joined(labels: Labels, plan: InstancePlan) -> Labels:
-    if plan.join_gap == 0:
-        return labels
     from pipeline.ops.bridge import bridged, joined  # they need scipy, which a machine for training may lack
 
     pairs = bridged(labels.astype(np.uint64), plan.join_gap, plan.join_overlap)
