@@ -35,10 +35,10 @@ from pipeline.plan import instance_plan
 from pipeline.run import RunDirectory, Step, open_ledger, run_step
 from pipeline.tables import open_table
 
-# Blocks a side, fragments a block: 10^7 and 10^8 in all.
-SIZES = ((22, 940), (48, 905))
+# Blocks a side, fragments a block (of about 2^25 voxels, as by default): 10^7 and 10^8 in all.
+SIZES = ((11, 7520), (24, 7240))
 IN_MEMORY_UP_TO = 2 * 10**7
-BLOCK = (128, 128, 128)
+BLOCK = (320, 320, 320)
 CHECKED_BLOCKS = 50
 PLAN = instance_plan(InstanceSettings(grow="none", minimum_voxels=0, connectivity=CONNECTIVITY), VOXEL_SIZE_NM, None)
 
@@ -177,8 +177,8 @@ def main(
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--side", type=int, help="blocks a side, instead of 22 and 48")
-    parser.add_argument("--slots", type=int, default=940, help="fragments a block")
+    parser.add_argument("--side", type=int, help="blocks a side, instead of 11 and 24")
+    parser.add_argument("--slots", type=int, default=7520, help="fragments a block")
     parser.add_argument("--workers", type=int, default=2, help="processes for super-blocks; 0: two threads of one")
     parser.add_argument("--case", help=argparse.SUPPRESS)
     given = parser.parse_args()

@@ -2,8 +2,8 @@
 
 Every block holds the same number of fragments, one for each of its slots. Slot by slot, the blocks are tiled by cells
 of 4x4x4 blocks, displaced differently for each slot, and all fragments of a slot in one cell are one instance: they
-touch those in the next blocks of the cell over faces and over two of the edges. So there are about three pairs a
-fragment, near each other as in a volume, and instances cross the border of any super-block.
+touch those in the next blocks of the cell over faces and over three of the edges. So there are somewhat more than
+three pairs a fragment, near each other as in a volume, and instances cross the border of any super-block.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pipeline.ops.fragments import FRAGMENT, Rows
 from pipeline.stage import BlockResult
 from pipeline.tables import BlockTables
 
-STEPS: tuple[Vec3, ...] = ((0, 0, 1), (0, 1, 0), (1, 0, 0), (0, 1, 1), (1, 0, 1))
+STEPS: tuple[Vec3, ...] = ((0, 0, 1), (0, 1, 0), (1, 0, 0), (0, 1, 1), (1, 0, 1), (1, 1, 0))
 CONNECTIVITY = 18  # edges too
 CELL = 4
 MOST_VOXELS = 1000
