@@ -11,12 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from pipeline.config import InstanceSettings
 from pipeline.geometry import Box, Vec3, float_vec3
 from pipeline.ops.fragments import fragment_table
 from pipeline.ops.grow import dilate, grow, halo
 from pipeline.ops.label import label, seeds
 from pipeline.ops.merge import merge, regroup
 from pipeline.ops.relabel import compact, relabel
+from pipeline.ops.whole import whole_instances
+from pipeline.presets import instance_plan
 
 ISOTROPIC = (10.0, 10.0, 10.0)
 FACES = [(1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1)]
@@ -234,3 +237,5 @@ def test_the_published_postprocessing_composes_from_the_ops(seed: int) -> None:
     expected = published_by_definition(semantic, boundary)
     assert expected.max() > 3
     assert np.array_equal(final, expected)
+    preset = instance_plan(InstanceSettings(preset="published"), (30.0, 8.0, 8.0), None)
+    assert np.array_equal(whole_instances(semantic, boundary, preset), expected)

@@ -10,11 +10,14 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.segmentation import watershed
 
+from pipeline.config import InstanceSettings
 from pipeline.geometry import Box, Vec3, vec3
 from pipeline.grid import BlockGrid
 from pipeline.ops.label import label, seeds
 from pipeline.ops.watershed import flood
+from pipeline.ops.whole import whole_instances
 from pipeline.phantom import Phantom
+from pipeline.presets import instance_plan
 
 
 def some_seeds(rng: np.random.Generator, shape: Vec3, inside: NDArray[np.bool_]) -> NDArray[np.uint32]:
@@ -77,18 +80,19 @@ def test_without_seeds_and_without_room_nothing_is_flooded(labels: NDArray[np.ui
     assert np.array_equal(flood(labels, np.full(labels.shape, 255, np.uint8), 0), labels)
 
 
-def touching_phantom() -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
-    """Seeds and a noisy probability map of mitochondria, some of which touch."""
+def touching_phantom() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Noisy maps, semantic and boundary, of mitochondria some of which touch."""
     made = Phantom((40, 72, 80), seed=3, voxel_size_nm=(15.0, 15.0, 15.0))
     truth = made.instances(made.box)
     noise = ndimage.gaussian_filter(np.random.default_rng(0).standard_normal(truth.shape), 1.5)
     semantic = np.clip(ndimage.gaussian_filter((truth > 0) * 280.0, 1.5) + 300 * noise, 0, 255).astype(np.uint8)
     rim = ndimage.maximum_filter(truth, 5) != ndimage.minimum_filter(truth, 5)
-    return label(seeds(semantic, rim * np.uint8(255), 229, 204), 26)[0], semantic
+    return semantic, rim * np.uint8(255)
 
 
 def test_blocks_with_a_halo_flood_a_phantom_as_the_whole_and_without_one_do_not() -> None:
-    labels, semantic = touching_phantom()
+    semantic, boundary = touching_phantom()
+    labels = label(seeds(semantic, boundary, 229, 204), 26)[0]
     whole = flood(labels, semantic, 60)
     assert np.count_nonzero((whole > 0) & (labels == 0)) > 10_000
 
@@ -116,3 +120,19 @@ def test_parts_of_the_mask_flood_as_they_would_alone_wherever_the_array_begins(s
     wide[0], wide_labels[0, 0, 0] = 150, 9  # another part of the mask, one voxel away
     together = flood(wide_labels, wide, 50)
     assert np.array_equal(together[tuple(slice(a, -b) for a, b in around)], alone)
+
+
+def test_the_preset_is_the_published_baseline_but_for_ties() -> None:
+    semantic, boundary = touching_phantom()
+    plan = instance_plan(InstanceSettings(preset="bc_watershed"), (15.0, 15.0, 15.0), None)
+    found = whole_instances(semantic, boundary, plan)
+
+    parts, _ = ndimage.label((semantic > int(255 * 0.9)) & (boundary < int(255 * 0.8)), np.ones((3, 3, 3)))
+    parts[np.bincount(parts.ravel())[parts] < 32] = 0
+    expected = by_skimage(parts, semantic, int(255 * 0.85))
+    expected[np.bincount(expected.ravel())[expected] < 128] = 0
+    assert len(np.unique(expected)) == found.max() + 1 > 3
+    pairs, counts = np.unique(np.stack((found.ravel(), expected.ravel())), axis=1, return_counts=True)
+    best = [counts[pairs[0] == one].max() for one in np.unique(found)]
+    assert sum(best) > 0.999 * found.size  # one of theirs for each of ours
+    assert np.count_nonzero((found > 0) != (expected > 0)) < 20
