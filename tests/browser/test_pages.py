@@ -25,6 +25,7 @@ pytestmark = [
     pytest.mark.skipif(executable() is None, reason="chromium is not installed: apt-get install chromium"),
 ]
 STEPS = ("predict", "label", "stitch", "merge", "grow", "select", "relabel", "export", "verify")
+WITHOUT_BLOCKS = ("merge", "select", "verify")
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +52,10 @@ def test_prefect_shows_the_steps_their_progress_and_the_result(
     page.open(f"{page_of(api)}/runs/flow-run/{number}")
     page.await_text("seen-run", "Completed", *(f"{step} is done" for step in STEPS))
     page.click("Task Runs")
-    page.await_text("7 Task runs", *STEPS)
+    page.await_text(f"{len(STEPS)} Task runs", *STEPS)
     page.click("Artifacts")
-    page.await_text("progress-run", "complete and verified", *(f"progress-{step}" for step in STEPS[:-1]))
+    watched = [f"progress-{step}" for step in STEPS if step not in WITHOUT_BLOCKS]
+    page.await_text("progress-run", "complete and verified", *watched)
     page.await_text("teramito-result", str(directory.root))
 
 
