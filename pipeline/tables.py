@@ -44,14 +44,17 @@ class BlockTables:
             with np.load(io.BytesIO(_ZSTD.decode(path.read_bytes())), allow_pickle=False) as stored:
                 return {name: stored[name] for name in stored.files}
         except _TORN as error:
-            ledger = self.folder.parent.parent / "ledgers" / f"{self.folder.name.partition('-')[0]}.ledger"
-            raise BadInput(
-                str(path),
-                "a table of a block must be there whole",
-                _cause(error),
-                f"To make it again, delete {ledger} (or in it the lines of block {number} alone) and run the same "
-                "command.",
-            ) from error
+            rule = "a table of a block must be there whole"
+            lines = f"{self._ledger} (or in it the lines of block {number} alone)"
+            remedy = f"To make it again, delete {lines} and run the same command."
+            raise BadInput(str(path), rule, _cause(error), remedy) from error
+
+    @property
+    def _ledger(self) -> Path:
+        """Of the stage that writes the tables: its name, or the part of their name before a dash."""
+        ledgers, name = self.folder.parent.parent / "ledgers", self.folder.name
+        own = ledgers / f"{name}.ledger"
+        return own if own.exists() else ledgers / f"{name.partition('-')[0]}.ledger"
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number // _FOLDER_SIZE:05d}" / f"{number}.npz.zst"

@@ -57,6 +57,14 @@ def test_a_torn_table_of_a_block_is_named_with_the_stage_to_run_again(tmp_path: 
         tables.read(3)
 
 
+def test_a_torn_table_of_a_stage_with_a_dash_in_its_name_is_of_that_stage(tmp_path: Path) -> None:
+    ledger = tmp_path / "ledgers" / "merge-1.ledger"
+    ledger.parent.mkdir()
+    ledger.touch()
+    with pytest.raises(BadInput, match=f"delete {ledger} "):
+        BlockTables(tmp_path / "tables" / "merge-1").read(0)
+
+
 @pytest.mark.parametrize("keep", [None, 0, 20, 130])
 def test_a_torn_table_of_a_run_is_named_and_may_be_deleted(tmp_path: Path, keep: int | None) -> None:
     path = tmp_path / "offsets-0123.npy"
