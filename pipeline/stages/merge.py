@@ -73,10 +73,10 @@ def write_supermerge(table: Path, levels: Sequence[SuperMergeStage], count: int,
         count: fragments of the volume.
         voxels: of the volume.
     """
+    scratch = table.with_name(f"{table.stem}.levels")
+    shutil.rmtree(scratch, ignore_errors=True)  # also where a kill has left it beside the finished table
     if table.exists():
         return
-    scratch = table.with_name(f"{table.stem}.levels")
-    shutil.rmtree(scratch, ignore_errors=True)
     finished = scratch / "finished.npy"
     lengths = [len(union.finished) for union in _unions(levels)]
     write_canonical(finished, counted(union.finished for union in _unions(levels)), sum(lengths), voxels)
@@ -168,9 +168,10 @@ def write_final(
         joined: (k, 2) provisional ids that are one instance, or None.
         extent: of the volume.
     """
+    scratch = table.with_name(f"{table.stem}.sums")
+    shutil.rmtree(scratch, ignore_errors=True)  # also where a kill has left it beside the finished table
     if table.exists():
         return
-    scratch = table.with_name(f"{table.stem}.sums")
     whole = scratch / "whole.npy"
     joins = Joins.of(joined)
     highest = fragments.highest()

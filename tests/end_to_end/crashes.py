@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
+
+from zarr.core import sync
+from zarr.storage import _local
 
 from pipeline.ledger import Ledger, _line
 from pipeline.stage import BlockResult
@@ -72,5 +77,31 @@ def crash_at(last: int, way: str) -> Iterator[None]:
         patch.object(Path, "rename", crashing_rename),
         patch.object(Path, "write_text", crashing_text),
         patch.object(Ledger, "append", crashing_append),
+        settled_zarr(),
     ):
         yield
+
+
+@contextmanager
+def settled_zarr() -> Iterator[None]:
+    """At the end, wait for the writes that zarr's own threads have under way: a dead process has none."""
+    put, under_way = _local._put, set[object]()
+
+    def counted(*args: Any, **kwargs: Any) -> int:
+        under_way.add(this := object())
+        try:
+            return put(*args, **kwargs)
+        finally:
+            under_way.remove(this)
+
+    with patch.object(_local, "_put", counted):
+        try:
+            yield
+        finally:
+            asyncio.run_coroutine_threadsafe(_tasks_ended(), sync._get_loop()).result(timeout=60)
+            while under_way:
+                time.sleep(0.001)
+
+
+async def _tasks_ended() -> None:
+    await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}), return_exceptions=True)

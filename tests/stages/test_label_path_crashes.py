@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from pathlib import Path
+from unittest.mock import patch
 
+import pytest
 from crashes import WAYS, Crash, crash_at
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
@@ -62,3 +65,22 @@ def test_crash_after_crash_in_blocks_of_any_order_changes_nothing(
             crashes(run, at, way, Shuffled(seed + number))
         run.go_on(Shuffled(seed))
         require_exact(run, in_core(mask, connectivity))
+
+
+@pytest.mark.parametrize(("left", "options"), [(".levels", {}), (".sums", {"drop_border": True})])
+def test_scratch_files_that_a_crash_leaves_beside_a_finished_table_are_removed(
+    left: str, options: dict[str, bool], tmp_path: Path
+) -> None:
+    run = label_run(tmp_path, hard_volume("random 0.31", (6, 8, 8), 2), (3, 4, 4), 6, at_once=0, **options)
+    rmtree = shutil.rmtree
+
+    def crashing(path: Path, **how: bool) -> None:
+        if path.suffix == left and path.exists():
+            raise Crash
+        rmtree(path, **how)
+
+    with patch("pipeline.stages.merge.shutil.rmtree", crashing), pytest.raises(Crash):
+        run.go_on()
+    assert [path.suffix for path in (run.root / "tables").iterdir() if path.suffix == left] == [left]
+    run.go_on()
+    assert [path.suffix for path in (run.root / "tables").iterdir() if path.suffix == left] == []
