@@ -123,8 +123,9 @@ def _place_in_run(url: Path) -> tuple[Path, str, BlockGrid | None] | None:
         facts = _facts(root / "run.json")
         if facts is None:
             return None
-        if folder.name == "precomputed":
-            return root, f"export-{name}-mip0", _export_grid(facts)
+        export = facts.get("settings", {}).get("export", {})
+        if folder.name == "precomputed":  # where somebody may have put a layer of his own
+            return (root, f"export-{name}-mip0", _export_grid(facts)) if name in export.get("layers", ()) else None
         return (root, WRITERS[name], _grid(facts)) if name in WRITERS else None
     return None
 

@@ -117,6 +117,12 @@ def test_evaluate_and_convert_refuse_an_unfinished_segmentation(
     assert not (tmp_path / "copy.zarr").exists()
 
 
+def test_a_layer_that_somebody_put_beside_those_of_a_run_is_taken(source: Path, teramito: Teramito) -> None:
+    theirs = f"{source}/precomputed/theirs"
+    assert teramito("convert", f"{source}/arrays/segmentation", f"precomputed://{theirs}").code == 0
+    assert open_complete(f"precomputed://{theirs}").shape == SHAPE
+
+
 def test_a_ledger_is_read_as_its_owner_reads_it(whole: Path) -> None:
     assert read_ledger(whole / "ledgers" / "predict.ledger", 5).done.all()
     assert not read_ledger(whole / "ledgers" / "none.ledger", 5).done.any()

@@ -21,6 +21,8 @@ EXPECTED = {
     "phantom",
     "evaluate",
     "convert",
+    "table",
+    "tune",
     "train",
     "model import",
 }

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import yaml
 from command_line import Teramito
 from numpy.typing import NDArray
-from tiny_run import write_volume
+from tiny_run import SMALL, phantom_values, run_here, settings, write_volume
 
-from pipeline.config import InstanceSettings
+from pipeline.config import InstanceSettings, parse_config
 from pipeline.evaluation import Contingency
 from pipeline.evaluation.mask import mask_ious
-from pipeline.tune import Choice, Labelled, Search, scores
+from pipeline.model.spec import load_spec
+from pipeline.presets import instance_plan
+from pipeline.tune import Candidate, Choice, Labelled, Search, scores
 
 SHAPE = (16, 40, 44)
 SIZE = (10.0, 10.0, 10.0)
+RUN_SETTINGS = InstanceSettings(minimum_voxels=SMALL["instances.minimum_voxels"])
 POOR = {"seed_above": 0.3, "boundary_below": 0.95, "mask_above": 0.3, "grow_nm": 10.0, "minimum_voxels": 0}
 
 
@@ -114,6 +117,23 @@ def test_a_part_is_tuned_on_its_own_truth_and_another_shape_is_refused(
     assert (run / "tuned.yaml").read_text() == before
 
 
+def test_a_run_tuned_on_its_own_result_keeps_its_settings(tmp_path: Path, tiny_model: Path, teramito: Teramito) -> None:
+    where = write_volume(tmp_path / "raw", phantom_values((12, 48, 64)))
+    run_here(settings(where, tmp_path / "run", tiny_model))
+    for missing in ("report.json", "ledgers/relabel.ledger"):  # to tune, it is enough to be predicted
+        (tmp_path / "run" / missing).unlink()
+    said = teramito("tune", str(tmp_path / "run"), str(tmp_path / "run" / "arrays" / "segmentation"), "--json")
+    said.refuses("of stage relabel are missing")  # but the truth must be whole
+    shutil.copytree(tmp_path / "run" / "arrays" / "segmentation", tmp_path / "truth")
+    facts = teramito("tune", str(tmp_path / "run"), str(tmp_path / "truth"), "--json").json
+    assert facts["present"]["score"] == 1.0
+    assert facts["instances_truth"] > 2
+    assert facts["best"][0] == facts["present"]
+    chosen = parse_config({"input": "i", "output": "o", **yaml.safe_load((tmp_path / "run/tuned.yaml").read_text())})
+    plans = [instance_plan(given, SIZE, load_spec(str(tiny_model))) for given in (RUN_SETTINGS, chosen.instances)]
+    assert plans[0] == plans[1]
+
+
 def test_what_cannot_be_tuned_on_is_refused(
     tmp_path: Path,
     teramito: Teramito,
@@ -153,9 +173,7 @@ def test_settings_that_are_not_searched_stay(labelled: Labelled) -> None:
     assert (chosen.minimum_voxels, chosen.minimum_um3) == (50, None)
 
 
-def _any_candidate(search: Search) -> Any:
-    from pipeline.tune import Candidate
-
+def _any_candidate(search: Search) -> Candidate:
     return Candidate(search.present, 0, {})
 
 
