@@ -1,10 +1,11 @@
 """Labelling a volume on disk: how many times the voxels/s of igneous and dask-image, how many times cc3d's time?
 
-The same seeds for all, about a tenth of the voxels, 6-connected, storage to storage: teramito from two probability maps
-(zarr) to uint64 ids (zarr) and through its ledgers, the others from the binary volume; igneous from and to precomputed
-volumes, in tasks of 256^3 as that is the fastest for it here, storing by its own default (compresso) and raw, which is
-faster; dask-image zarr to zarr. cc3d labels the same array in memory, in one thread. Worker processes are started
-before the clock. All must count the same components, and teramito's ids must be cc3d's voxel for voxel.
+The same seeds for all, about a tenth of the voxels, 6-connected, storage to storage, uint64 ids: teramito from two
+probability maps (zarr) in blocks of 128^3 and through its ledgers, the others from the binary volume. igneous from and
+to precomputed volumes, stored by its default encoding (compresso), in tasks as large as those blocks, and of 256^3 with
+eight times the memory, which suits it better; dask-image zarr to zarr. cc3d labels the array in memory, in one thread.
+Worker processes are started before the clock. All must count the same components, and teramito's ids must be cc3d's
+voxel for voxel.
 
 The peers stand in an environment of their own, which ``make peers`` sets up; without it they are left out.
 """
@@ -54,18 +55,20 @@ class Peer:
     workers: int
 
 
-def peers(task: int, dask_image: bool) -> list[Peer]:
-    """All that are compared; igneous in tasks of ``task`` voxels a side."""
+def peers(tasks: Sequence[int], dask_image: bool) -> list[Peer]:
+    """All that are compared; igneous in tasks of each of these numbers of voxels a side."""
     found = [
         Peer(
-            f"igneous, {workers} worker{'s' * (workers > 1)}, {encoding}",
-            ("igneous_ccl.py", "--task", str(task), "--workers", str(workers), "--encoding", encoding),
+            f"igneous, {workers} worker{'s' * (workers > 1)}, tasks of {task}^3",
+            ("igneous_ccl.py", "--task", str(task), "--workers", str(workers)),
             workers,
         )
+        for task in tasks
         for workers in (1, 2)
-        for encoding in ("compresso", "raw")
     ]
-    return [*found, Peer("dask-image, 2 threads", ("dask_image_label.py", "--workers", "2"), 2)][: 4 + dask_image]
+    return [*found, Peer("dask-image, 2 threads", ("dask_image_label.py", "--workers", "2"), 2)][
+        : len(found) + dask_image
+    ]
 
 
 def stored_seeds(folder: Path, made: Made, found: npt.NDArray[np.bool_]) -> dict[str, Path]:
@@ -192,7 +195,7 @@ def main(
     repeats: int = 3,
     folder: Path | None = None,
     python: Path = PEERS_PYTHON,
-    task: int = 256,
+    tasks: Sequence[int] = (128, 256),
     dask_image: bool = False,
     workers: Sequence[int] = (0, 1, 2),
     results: Path = report.RESULTS,
@@ -201,7 +204,7 @@ def main(
     if not python.exists():
         print(f"{python} is not there, no peers are run: make peers")
     with tempfile.TemporaryDirectory() as temporary:
-        rows = measure(folder or Path(temporary), shape, block, repeats, python, peers(task, dask_image), workers)
+        rows = measure(folder or Path(temporary), shape, block, repeats, python, peers(tasks, dask_image), workers)
     print(report.table(rows))
     print("\n".join(verdicts(rows)))
     if not dask_image:
@@ -217,8 +220,8 @@ if __name__ == "__main__":
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="kept afterwards, with the volume")
     parser.add_argument("--python", type=Path, default=PEERS_PYTHON, help="of the peers' environment")
-    parser.add_argument("--task", type=int, default=256, help="voxels a side of igneous' tasks")
+    parser.add_argument("--tasks", type=int, nargs="+", default=(128, 256), help="voxels a side of igneous' tasks")
     parser.add_argument("--dask-image", action="store_true", help="also dask-image, once: 5 minutes for 512^3")
     given = parser.parse_args()
     use_fast_codecs()
-    main(vec3(given.shape), vec3(given.block), given.repeats, given.folder, given.python, given.task, given.dask_image)
+    main(vec3(given.shape), vec3(given.block), given.repeats, given.folder, given.python, given.tasks, given.dask_image)

@@ -4,7 +4,8 @@
 
 SOURCE and TARGET are folders of precomputed volumes; nonzero voxels of SOURCE are labelled, 6-connected. What
 ``igneous image ccl auto`` does, pass by pass, except that worker processes are started and have imported igneous before
-the clock starts. Prints one line of JSON: seconds of each pass, and the number of components.
+the clock starts, and that ids are stored as uint64. Prints one line of JSON: seconds of each pass, and the number of
+components.
 """
 
 from __future__ import annotations
@@ -49,10 +50,20 @@ def passes(source: str, target: str, shape: tuple[int, int, int], encoding: str,
     started = time.perf_counter()
     create_relabeling(source, 0, shape)
     seconds["merge"] = time.perf_counter() - started
+    create_target(source, target, encoding)
     started = time.perf_counter()
     run(tasks.create_ccl_relabel_tasks(source, target, mip=0, shape=shape, encoding=encoding))
     seconds["relabel"] = time.perf_counter() - started
     return seconds
+
+
+def create_target(source: str, target: str, encoding: str) -> None:
+    """A uint64 segmentation; left to itself igneous takes the smallest dtype, uint8 for fewer than 256 components."""
+    from cloudvolume import CloudVolume
+
+    info = CloudVolume(source).info | {"data_type": "uint64", "type": "segmentation"}
+    info["scales"] = [info["scales"][0] | {"encoding": encoding}]
+    CloudVolume(target, info=info).commit_info()
 
 
 def components(source: str) -> int:
