@@ -13,6 +13,7 @@ import numpy as np
 from pipeline.geometry import Vec3
 from pipeline.grid import BlockGrid
 from pipeline.instance_table import Counted, Parts, Space, write_instance_table
+from pipeline.ops.growth import whole_halo
 from pipeline.ops.select import kept
 from pipeline.ops.supermerge import super_grids
 from pipeline.plan import InstancePlan
@@ -26,6 +27,7 @@ from pipeline.run import (
 )
 from pipeline.stage import digest
 from pipeline.stages.bridge import BridgeStage, bridged_pairs
+from pipeline.stages.collars import Collars, are_worth_it
 from pipeline.stages.grow import GrowStage
 from pipeline.stages.label import LabelStage
 from pipeline.stages.measure import MeasureStage
@@ -33,13 +35,14 @@ from pipeline.stages.merge import Fragments, write_final, write_merge, write_off
 from pipeline.stages.provisional import Provisional
 from pipeline.stages.relabel import RelabelStage
 from pipeline.stages.stitch import StitchStage
-from pipeline.stages.supermerge import SuperMergeStage, UnionTables, super_side
+from pipeline.stages.supermerge import SuperMergeStage, UnionTables, fitting_side
 from pipeline.tables import open_table
 from pipeline.tissue import TissueMask
 from pipeline.volume import Volume
 
 # Fragments joined in one process, about 300 bytes each with their pairs; above, super-blocks of about as many.
 MERGE_AT_ONCE = 2**22
+FACES = ("z0", "z1", "y0", "y1", "x0", "x1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,11 +159,12 @@ def _super_levels(
     directory, grid = labelling.directory, labelling.grid
     if not stitch.offsets.exists():
         return ()
-    fragments = int(open_table(stitch.offsets)[-1])
-    if fragments <= labelling.merge_at_once:
+    offsets = open_table(stitch.offsets)
+    if offsets[-1] <= labelling.merge_at_once:
         return ()
+    side = fitting_side(np.diff(offsets).reshape(grid.shape), labelling.merge_at_once)
     levels: list[SuperMergeStage] = []
-    for level, supers in enumerate(super_grids(grid.shape, super_side(fragments, len(grid), labelling.merge_at_once))):
+    for level, supers in enumerate(super_grids(grid.shape, side)):
         levels.append(
             SuperMergeStage(
                 level=level,
@@ -194,7 +198,17 @@ def _label_stage(labelling: Labelling, maps: Maps) -> LabelStage:
         semantic_above=settings.seed_above,
         boundary_below=settings.boundary_below,
         connectivity=settings.connectivity,
+        collars=_collars(labelling),
     )
+
+
+def _collars(labelling: Labelling) -> Collars | None:
+    """The collars of the blocks, where growth or hole filling looks beyond them, but not far."""
+    thickness = whole_halo(labelling.settings)
+    if not are_worth_it(labelling.grid, thickness):
+        return None
+    z0, z1, y0, y1, x0, x1 = (labelling.directory.block_tables(f"collar-{face}") for face in FACES)
+    return Collars(thickness, labelling.grid, (z0, z1, y0, y1, x0, x1))
 
 
 def _grow_stage(labelling: Labelling, maps: Maps, label: LabelStage, seeds: tuple[Path, Path, str]) -> GrowStage:
@@ -213,6 +227,7 @@ def _grow_stage(labelling: Labelling, maps: Maps, label: LabelStage, seeds: tupl
         plan=settings,
         tissue=labelling.tissue,
         tissue_fingerprint="" if labelling.tissue is None else source_fingerprint(labelling.tissue.volume),
+        collars=label.collars,
     )
 
 

@@ -28,6 +28,12 @@ def holes_halo(plan: InstancePlan) -> Vec3:
     return plan.fill_holes if all(plan.fill_holes) else (0, 0, 0)
 
 
+def whole_halo(plan: InstancePlan) -> Vec3:
+    """Voxels beyond a block, z y x, that decide its grown labels without holes."""
+    z, y, x = (a + b for a, b in zip(growth_halo(plan), holes_halo(plan), strict=True))
+    return z, y, x
+
+
 def needs_semantic(plan: InstancePlan) -> bool:
     """Whether growth looks at the semantic probability, in the halo too."""
     return plan.grow in ("mask", "watershed")

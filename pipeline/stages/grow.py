@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from pipeline.geometry import Box, Vec3
 from pipeline.grid import Block, BlockGrid
 from pipeline.ops.fragments import Rows, fragment_table
-from pipeline.ops.growth import filled, grown, growth_halo, holes_halo, needs_semantic
+from pipeline.ops.growth import filled, grown, growth_halo, holes_halo, needs_semantic, whole_halo
 from pipeline.ops.label import to_uint8
 from pipeline.ops.relabel import compact
 from pipeline.ops.settings import InstancePlan
 from pipeline.stage import BlockResult, Stopwatch, digest
+from pipeline.stages.collars import Collars, Surroundings
 from pipeline.stages.provisional import Provisional
 from pipeline.tables import BlockTables
 from pipeline.tissue import TissueMask
@@ -43,6 +44,7 @@ class GrowStage:
     plan: InstancePlan
     tissue: TissueMask | None = None
     tissue_fingerprint: str = ""
+    collars: Collars | None = None
 
     name = "grow"
     version = 3
@@ -50,8 +52,7 @@ class GrowStage:
     @property
     def halo(self) -> Vec3:
         """Voxels beyond the core that decide it: those that decide its holes, and the growth there."""
-        z, y, x = (a + b for a, b in zip(growth_halo(self.plan), holes_halo(self.plan), strict=True))
-        return z, y, x
+        return whole_halo(self.plan)
 
     @property
     def fingerprint(self) -> str:
@@ -79,11 +80,13 @@ class GrowStage:
         around_holes = core.grown(holes_halo(self.plan)).clipped(extent)
         box = around_holes.grown(growth_halo(self.plan)).clipped(extent)
         with watch("read"):
-            labels, ids = Provisional(self.labels, self.grid, self.offsets, self.table).read_compact(box)
+            found = Provisional(self.labels, self.grid, self.offsets, self.table)
+            around = None if self.collars is None else Surroundings(core, self.labels, self.semantic, self.collars)
+            labels, ids = found.read_compact(box, None if around is None else around.local)
             if not labels.any():  # nothing grows into the core: no chunks to write, and none from an attempt before
                 return watch.result(block.number)
             seen = box if needs_semantic(self.plan) else core
-            semantic = to_uint8(self.semantic.read(seen))
+            semantic = to_uint8(self.semantic.read(seen)) if around is None else around.semantic(seen)
         with watch("op"):
             whole = grown(labels, semantic, self.plan)[around_holes.slices(box.start)]
             local, present = compact(filled(whole, self.plan)[core.slices(around_holes.start)])

@@ -10,6 +10,7 @@ from pipeline.ops.fragments import fragment_table
 from pipeline.ops.label import Connectivity, label, seeds, to_uint8
 from pipeline.ops.stitch import rim
 from pipeline.stage import BlockResult, Stopwatch, digest
+from pipeline.stages.collars import Collars
 from pipeline.tables import BlockTables
 from pipeline.volume import Volume
 
@@ -19,7 +20,8 @@ class LabelStage:
     """Seeds of each block labelled 1..n; ``count`` of a result is n.
 
     ``semantic_above`` and ``boundary_below`` are on the 0..255 scale. ``rows`` and ``rims`` take a file for every block
-    with n > 0, so that stitching reads faces of a few kB instead of decoding whole chunks.
+    with n > 0, so that stitching reads faces of a few kB instead of decoding whole chunks; ``collars``, where there are
+    any, do the same for growth.
     """
 
     semantic: Volume
@@ -33,19 +35,21 @@ class LabelStage:
     semantic_above: int
     boundary_below: int
     connectivity: Connectivity
+    collars: Collars | None = None
 
     name = "label"
     version = 2
 
     @property
     def fingerprint(self) -> str:
-        """Of thresholds, connectivity, grid and the maps."""
+        """Of thresholds, connectivity, grid, the maps, and how thick the collars are."""
         return digest(
             {
                 "stage": self.name,
                 "version": self.version,
                 "source": self.upstream,
                 "parameters": (self.semantic_above, self.boundary_below, self.connectivity),
+                "collars": None if self.collars is None else self.collars.thickness,
                 "grid": asdict(self.grid),
             }
         )
@@ -68,4 +72,6 @@ class LabelStage:
                 self.labels.write(block.core, labels)
                 self.rows.write(block.number, {"rows": rows})
                 self.rims.write(block.number, rim(labels).to_arrays())
+            if self.collars is not None:
+                self.collars.write(block, labels, semantic)
         return watch.result(block.number, n)

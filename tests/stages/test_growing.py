@@ -20,6 +20,8 @@ from pipeline.ops.whole import whole_instances
 from pipeline.plan import chunk_shape
 from pipeline.presets import instance_plan
 from pipeline.run import RunDirectory, run_step
+from pipeline.stage import run_block
+from pipeline.stages.collars import are_worth_it
 from pipeline.stages.grow import GrowStage
 from pipeline.tissue import open_tissue
 
@@ -57,12 +59,17 @@ def run_of(folder: Path, block: Vec3, chosen: dict[str, Any]) -> LabelRun:
     return LabelRun(folder, stored_maps(folder / "maps", *some_maps(), SIZE), BlockGrid(SHAPE, block), chosen)
 
 
+@pytest.mark.parametrize("share", [0.0, 1.0], ids=["from chunks", "from collars"])
 @pytest.mark.parametrize("kind", sorted(KINDS))
-def test_blocks_give_the_instances_of_the_whole(kind: str, tmp_path: Path) -> None:
+def test_blocks_give_the_instances_of_the_whole(
+    kind: str, share: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.stages.collars.LARGEST_SHARE", share)
     chosen = {**LEVELS, "minimum_voxels": 4, **KINDS[kind]}
     expected = whole_instances(*some_maps(), instance_plan(InstanceSettings.model_validate(chosen), SIZE, None))
     run = run_of(tmp_path, BLOCK, chosen)
     run.go_on(PicklingExecutor())
+    assert (grow_stage(run).collars is not None) == (share == 1.0)
     assert expected.max() > 3
     np.testing.assert_array_equal(run.segmentation, expected)
 
@@ -131,3 +138,26 @@ def test_a_coarse_tissue_mask_drops_what_lies_outside_it(grow: str, tmp_path: Pa
     expected = whole_instances(*some_maps(), plan, fine)
     assert 1 < expected.max() < whole_instances(*some_maps(), plan).max()
     np.testing.assert_array_equal(segmentation.read(segmentation.box), expected)
+
+
+def test_collars_are_stored_where_they_are_a_small_part_of_a_block() -> None:
+    grid = BlockGrid((256, 256, 256), (128, 128, 128))
+    assert are_worth_it(grid, (6, 6, 6))
+    assert are_worth_it(grid, (0, 3, 3))
+    assert not are_worth_it(grid, (25, 25, 25))
+    assert not are_worth_it(grid, (70, 0, 0))
+    assert not are_worth_it(grid, (0, 0, 0))
+    assert not are_worth_it(BlockGrid((128, 128, 128), (128, 128, 128)), (6, 6, 6))  # nobody would read them
+
+
+def test_growth_refuses_a_block_whose_neighbour_has_lost_its_collar(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.stages.collars.LARGEST_SHARE", 1.0)
+    run = run_of(tmp_path, BLOCK, {**LEVELS, "grow": "mask", "grow_nm": 16.0})
+    run.go_on()
+    stage = grow_stage(run)
+    (stored,) = (run.root / "tables" / "collar-y0").rglob("2.npz.zst")
+    stored.unlink()
+    assert "2.npz" in str(run_block(stage, 0).error)
+    assert run_block(stage, len(stage.grid) - 1).error is None  # no neighbour of that one
