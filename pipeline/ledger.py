@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,51 @@ FSYNC_SECONDS = 1.0
 REPLAY_BYTES = 2**22  # read at a time: a ledger of 10^6 blocks (20 MB) is reopened in under a second, in little memory
 
 
-class Ledger:
+class Record:
+    """What the lines of a ledger say about ``size`` blocks: which are done, their counts, the seconds, the failures."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.done: npt.NDArray[np.bool_] = np.zeros(size, bool)
+        self.counts: npt.NDArray[np.int64] = np.zeros(size, np.int64)
+        self.seconds: npt.NDArray[np.float64] = np.zeros(3)  # read, op, write; summed over blocks
+        self.failures: dict[int, str] = {}
+        self._done_count = 0
+
+    @property
+    def done_count(self) -> int:
+        """How many blocks are done; asked after every block, so it is kept and not counted."""
+        return self._done_count
+
+    def note(self, result: BlockResult) -> None:
+        """Take in one result: a block that was done stays done, one that failed may be done later."""
+        if result.error is not None:
+            if not self.done[result.number]:
+                self.failures[result.number] = result.error
+            return
+        self._done_count += int(not self.done[result.number])
+        self.done[result.number] = True
+        self.counts[result.number] = result.count
+        self.seconds += (result.read_s, result.op_s, result.write_s)
+        self.failures.pop(result.number, None)
+
+    def note_lines(self, lines: Sequence[bytes]) -> None:
+        """As ``note`` of every line in order, the finished blocks all at once."""
+        failed = [line for line in lines if b"!" in line]
+        finished = [line for line in lines if b"!" not in line] if failed else lines
+        if finished:
+            numbers, counts, *times = np.loadtxt(finished, np.int64, comments=None, ndmin=2).T
+            self.done[numbers] = True
+            self.counts[numbers] = counts  # a block that stands there twice keeps its last count
+            self.seconds += np.sum(times, axis=1) / 1000
+            self._done_count = int(np.count_nonzero(self.done))
+        for line in failed:
+            self.note(parse_line(line.decode().removesuffix("\n")))
+        for number in [number for number in self.failures if self.done[number]]:
+            del self.failures[number]
+
+
+class Ledger(Record):
     """Which blocks of one stage are done. Use as a context manager; one driver at a time.
 
     Args:
@@ -40,12 +84,8 @@ class Ledger:
     """
 
     def __init__(self, path: Path, stage: str, fingerprint: str, size: int) -> None:
-        self.path, self.stage, self.fingerprint, self.size = path, stage, fingerprint, size
-        self.done: npt.NDArray[np.bool_] = np.zeros(size, bool)
-        self.counts: npt.NDArray[np.int64] = np.zeros(size, np.int64)
-        self.seconds: npt.NDArray[np.float64] = np.zeros(3)  # read, op, write; summed over blocks
-        self.failures: dict[int, str] = {}
-        self._done_count = 0
+        super().__init__(size)
+        self.path, self.stage, self.fingerprint = path, stage, fingerprint
         self._synced = time.monotonic()
         self._replay()
         self._file = path.open("ab")
@@ -55,18 +95,13 @@ class Ledger:
         # A file name that is no UTF-8 can stand in an error.
         self._file.write(_line(result).encode(errors="backslashreplace"))
         self._file.flush()
-        self._note(result)
+        self.note(result)
         if time.monotonic() - self._synced > FSYNC_SECONDS:
             self.sync()
 
     def pending(self) -> Iterator[int]:
         """Numbers of the blocks that are not done, in order, without a list of them."""
         return (number for number in range(self.size) if not self.done[number])
-
-    @property
-    def done_count(self) -> int:
-        """How many blocks are done; asked after every block, so it is kept and not counted."""
-        return self._done_count
 
     @property
     def is_complete(self) -> bool:
@@ -103,11 +138,9 @@ class Ledger:
                 self._start(header)
                 return
             self._require_same(json.loads(first), header)
-            while lines := file.readlines(REPLAY_BYTES):
-                if not lines[-1].endswith(b"\n"):
-                    os.truncate(self.path, file.tell() - len(lines.pop()))
-                self._note_all(lines)
-        self._done_count = int(np.count_nonzero(self.done))
+            torn = _note_whole_lines(file, self)
+        if torn:
+            os.truncate(self.path, self.path.stat().st_size - torn)
 
     def _start(self, header: dict[str, Any]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -121,30 +154,27 @@ class Ledger:
                 f"({found} instead of {expected}). Use a new output directory for a changed configuration."
             )
 
-    def _note(self, result: BlockResult) -> None:
-        if result.error is not None:
-            if not self.done[result.number]:
-                self.failures[result.number] = result.error
-            return
-        self._done_count += int(not self.done[result.number])
-        self.done[result.number] = True
-        self.counts[result.number] = result.count
-        self.seconds += (result.read_s, result.op_s, result.write_s)
-        self.failures.pop(result.number, None)
 
-    def _note_all(self, lines: Sequence[bytes]) -> None:
-        """As ``_note`` of every line in order, the finished blocks all at once."""
-        failed = [line for line in lines if b"!" in line]
-        finished = [line for line in lines if b"!" not in line] if failed else lines
-        if finished:
-            numbers, counts, *times = np.loadtxt(finished, np.int64, comments=None, ndmin=2).T
-            self.done[numbers] = True
-            self.counts[numbers] = counts  # a block that stands there twice keeps its last count
-            self.seconds += np.sum(times, axis=1) / 1000
-        for line in failed:
-            self._note(parse_line(line.decode().removesuffix("\n")))
-        for number in [number for number in self.failures if self.done[number]]:
-            del self.failures[number]
+def read_record(path: Path) -> tuple[dict[str, Any], Record] | None:
+    """The first line and the record of a ledger, also while a run writes it; None before its first line is whole."""
+    with path.open("rb") as file:
+        first = file.readline()
+        if not first.endswith(b"\n"):
+            return None
+        header = json.loads(first)
+        record = Record(header["blocks"])
+        _note_whole_lines(file, record)
+    return header, record
+
+
+def _note_whole_lines(file: BinaryIO, record: Record) -> int:
+    """Take in the lines from here on; how many bytes a torn last one has."""
+    while lines := file.readlines(REPLAY_BYTES):
+        torn = b"" if lines[-1].endswith(b"\n") else lines.pop()
+        record.note_lines(lines)
+        if torn:  # and nothing after it: a run that writes at this moment would go on in the middle of a line
+            return len(torn)
+    return 0
 
 
 def _line(result: BlockResult) -> str:

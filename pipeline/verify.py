@@ -17,7 +17,7 @@ from pipeline import __version__
 from pipeline.errors import BadInput, StageFailed
 from pipeline.export import ExportLevel, probe
 from pipeline.instance_table import highest_id, table_problems, totals
-from pipeline.ledger import parse_line
+from pipeline.ledger import read_record
 from pipeline.run import RunDirectory, Step, counts_of, open_ledger
 from pipeline.stage import Stage
 from pipeline.stages.export import ExportStage
@@ -113,21 +113,12 @@ def _order(stage: str) -> tuple[int, str]:
 
 
 def _status(path: Path) -> StageStatus | None:
-    lines = path.read_text().split("\n")
-    if len(lines) < 2:
+    found = read_record(path)
+    if found is None:
         return None
-    header = json.loads(lines[0])
-    done: set[int] = set()
-    failed: set[int] = set()
-    seconds = np.zeros(3)
-    for result in map(parse_line, islice(lines, 1, len(lines) - 1)):
-        if result.error is not None:
-            failed.add(result.number)
-        else:
-            done.add(result.number)
-            seconds += (result.read_s, result.op_s, result.write_s)
-    read, op, write = (round(float(part), 2) for part in seconds)
-    return StageStatus(header["stage"], header["blocks"], len(done), len(failed - done), (read, op, write))
+    header, record = found
+    read, op, write = (round(float(part), 2) for part in record.seconds)
+    return StageStatus(header["stage"], record.size, record.done_count, len(record.failures), (read, op, write))
 
 
 def _missing_blocks(directory: RunDirectory, stage: Stage) -> list[str]:

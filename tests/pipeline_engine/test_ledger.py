@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import RunConflict
-from pipeline.ledger import Ledger, parse_line
+from pipeline.ledger import Ledger, parse_line, read_record
 from pipeline.stage import BlockResult, failed
 
 SIZE = 40
@@ -137,6 +137,24 @@ def test_done_blocks_are_counted_once_however_often_they_are_done(tmp_path: Path
             assert not ledger.is_complete
             ledger.append(BlockResult(number, 5))
         assert (ledger.done_count, ledger.is_complete) == (2, True)
+
+
+def test_the_record_of_a_ledger_is_read_while_a_run_writes_it(tmp_path: Path) -> None:
+    path = tmp_path / "l"
+    path.write_text('{"stage": "label", "fing')
+    assert read_record(path) is None
+    path.unlink()
+    with opened(path) as ledger:
+        ledger.append(BlockResult(3, 7, 0.5))
+        ledger.append(failed(5, "it broke"))
+        with path.open("ab") as file:
+            file.write(b"12 34")
+        found = read_record(path)
+    assert found is not None
+    header, record = found
+    assert (header["stage"], record.size, record.done_count, int(record.counts[3])) == ("label", SIZE, 1, 7)
+    assert (record.failures, float(record.seconds[0])) == ({5: "it broke"}, 0.5)
+    assert path.read_bytes().endswith(b"12 34")
 
 
 def test_a_line_reads_back_as_its_result() -> None:
