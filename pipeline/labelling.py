@@ -42,7 +42,6 @@ from pipeline.volume import Volume
 
 # Fragments joined in one process, about 300 bytes each with their pairs; above, super-blocks of about as many.
 MERGE_AT_ONCE = 2**22
-FACES = ("z0", "z1", "y0", "y1", "x0", "x1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,8 +206,7 @@ def _collars(labelling: Labelling) -> Collars | None:
     thickness = whole_halo(labelling.settings)
     if not are_worth_it(labelling.grid, thickness):
         return None
-    z0, z1, y0, y1, x0, x1 = (labelling.directory.block_tables(f"collar-{face}") for face in FACES)
-    return Collars(thickness, labelling.grid, (z0, z1, y0, y1, x0, x1))
+    return Collars(thickness, labelling.grid, labelling.directory.block_tables("label-collars"))
 
 
 def _grow_stage(labelling: Labelling, maps: Maps, label: LabelStage, seeds: tuple[Path, Path, str]) -> GrowStage:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from pipeline.formats import Array
 from pipeline.geometry import Box, Vec3, vec3
@@ -103,7 +104,7 @@ class SuperMergeStage:
         numbers = [block.number for block in self.members(core)]
         spans = np.array([(offsets[n], offsets[n + 1]) for n in numbers if offsets[n] < offsets[n + 1]], np.int64)
         filled = [n for n in numbers if offsets[n] < offsets[n + 1]]
-        rows = [self.rows.read(n)["rows"] for n in filled]
+        rows = [self.rows.opened(n)["rows"] for n in filled]
         voxels, first = (np.concatenate([np.zeros(0, np.uint64), *(r[name] for r in rows)]) for name in KEPT)
         return Nodes.of_fragments(voxels, first, spans.reshape(-1, 2), self._pairs(core))
 
@@ -115,7 +116,7 @@ class SuperMergeStage:
         for block in self.blocks_of_level().covering(core.grown((1, 1, 1))):
             own = core.contains(block.core)
             if counts[block.number] < counts[block.number + 1] and (own or _points_into(block.index, core, steps)):
-                found.append(self.pairs.read(block.number)["pairs"])
+                found.append(self.pairs.opened(block.number)["pairs"])
         return np.concatenate(found)
 
     def _open_groups(self, below: SuperMergeStage, core: Box) -> Nodes:
@@ -131,8 +132,32 @@ def _points_into(index: Vec3, core: Box, steps: list[Vec3]) -> bool:
 
 
 def super_side(fragments: int, blocks: int, at_once: int) -> int:
-    """Blocks a side of the lowest super-blocks, so that one holds about ``at_once`` fragments."""
+    """Blocks a side of the lowest super-blocks, so that one holds about ``at_once`` fragments on average."""
     side = 1
     while (side + 1) ** 3 * fragments <= at_once * blocks:
         side += 1
     return side
+
+
+def fitting_side(counts: npt.NDArray[np.int64], at_once: int) -> int:
+    """Blocks a side of the lowest super-blocks, so that none holds more than ``at_once`` fragments.
+
+    Fragments may all lie in one corner of the volume, so the fullest super-block decides and not the average.
+
+    Args:
+        counts: fragments of each block, in a grid z, y, x.
+        at_once: a block may hold more by itself; then the side is 1.
+    """
+    fragments = int(counts.sum())
+    if fragments <= at_once:
+        return int(max(counts.shape))
+    side = min(super_side(fragments, counts.size, at_once), int(max(counts.shape)))
+    while side > 1 and _fullest(counts, side) > at_once:
+        side -= 1
+    return side
+
+
+def _fullest(counts: npt.NDArray[np.int64], side: int) -> int:
+    for axis in range(3):
+        counts = np.add.reduceat(counts, np.arange(0, counts.shape[axis], side), axis=axis)
+    return int(counts.max())

@@ -23,7 +23,7 @@ from pipeline.ops.stitch import rim
 from pipeline.ops.supermerge import super_grids
 from pipeline.stages.merge import write_merge, write_offsets, write_supermerge
 from pipeline.stages.stitch import StitchStage
-from pipeline.stages.supermerge import SuperMergeStage, UnionTables
+from pipeline.stages.supermerge import SuperMergeStage, UnionTables, fitting_side, super_side
 from pipeline.tables import BlockTables
 
 Mask = NDArray[np.bool_]
@@ -171,6 +171,33 @@ def test_a_super_block_reads_only_itself_and_its_neighbours_and_hands_up_only_wh
                 found = stage.unions.read(block.number)
                 assert found.open_count <= on_the_surface(volume, stored.stitch.grid, block.core)
         assert found.open_count == 0
+
+
+@EXAMPLES
+@given(
+    st.tuples(st.integers(1, 7), st.integers(1, 7), st.integers(1, 7)),
+    st.sampled_from([0.02, 0.2, 1.0]),
+    st.integers(1, 200),
+    st.integers(0, 2**31),
+)
+def test_no_super_block_holds_more_fragments_than_fit_at_once_however_they_are_spread(
+    blocks: Vec3, filled: float, at_once: int, seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    counts = random.integers(0, 30, blocks) * (random.random(blocks) < filled)
+    side = fitting_side(counts, at_once)
+    held = [int(counts[each.core.slices()].sum()) for each in super_grids(blocks, side)[0]]
+    assert max(held) <= at_once or side == 1
+
+
+def test_super_blocks_are_smaller_where_all_fragments_lie_in_one_corner() -> None:
+    counts = np.full((20, 20, 20), 8)
+    assert fitting_side(counts, 1000) == super_side(8 * 8000, 8000, 1000) == 5
+    corner = np.zeros_like(counts)
+    corner[:4, :4, :4] = 1000
+    assert super_side(64_000, 8000, 1000) == 5
+    assert fitting_side(corner, 1000) == 1
+    assert fitting_side(corner, 27_000) == 3
 
 
 def on_the_surface(volume: Mask, grid: BlockGrid, core: Box) -> int:
