@@ -28,7 +28,7 @@ from pipeline.tables import BlockTables
 
 Mask = NDArray[np.bool_]
 Ids = NDArray[np.uint64]
-EXAMPLES = settings(max_examples=25, deadline=None, derandomize=True, phases=[Phase.generate])
+EXAMPLES = settings(max_examples=15, deadline=None, derandomize=True, phases=[Phase.generate])
 CONNECTIVITIES: tuple[Connectivity, ...] = (6, 18, 26)
 
 

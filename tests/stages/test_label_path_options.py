@@ -149,7 +149,7 @@ def test_everything_at_once_in_two_very_different_grids(tmp_path: Path) -> None:
         assert require_whole(tmp_path / str(number), EVERYTHING, block, SEEDS[2], tissue=True, at_once=0) > 1
 
 
-@settings(max_examples=16, deadline=None, derandomize=True, phases=[Phase.generate])
+@settings(max_examples=12, deadline=None, derandomize=True, phases=[Phase.generate])
 @given(
     st.sampled_from(["default", "default", "published", "bc_watershed"]),
     seed_settings,
