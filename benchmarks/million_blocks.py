@@ -88,8 +88,12 @@ class NoTables:
 
     arrays: dict[str, Array]
 
-    def read(self, number: int) -> dict[str, Array]:
+    def opened(self, number: int) -> dict[str, Array]:
         """Those of any block."""
+        return self.arrays
+
+    def opened(self, number: int) -> dict[str, Array]:
+        """As ``read``."""
         return self.arrays
 
     def write(self, number: int, arrays: dict[str, Array]) -> None:

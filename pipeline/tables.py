@@ -6,6 +6,8 @@ import io
 import os
 import tempfile
 import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,10 +30,11 @@ class BlockTables:
     folder: Path
 
     def write(self, number: int, arrays: dict[str, Array]) -> None:
-        """Store the arrays of a block, replacing what was there."""
+        """Store the arrays of a block, each compressed by itself, replacing what was there."""
         buffer = io.BytesIO()
-        np.savez(buffer, allow_pickle=False, **arrays)
-        write_whole(self._path(number), bytes(_ZSTD.encode(buffer.getbuffer())))
+        packed = {name: np.frombuffer(_ZSTD.encode(_npy(array)), np.uint8) for name, array in arrays.items()}
+        np.savez(buffer, allow_pickle=False, **packed)
+        write_whole(self._path(number), buffer.getvalue())
 
     def read(self, number: int) -> dict[str, Array]:
         """The arrays of a block.
@@ -39,15 +42,13 @@ class BlockTables:
         Raises:
             BadInput: the file is torn or gone; names it and what makes it again.
         """
+        return dict(self.opened(number))
+
+    def opened(self, number: int) -> StoredArrays:
+        """The arrays of a block, each decoded when it is asked for; errors as ``read``, then too."""
         path = self._path(number)
-        try:
-            with np.load(io.BytesIO(_ZSTD.decode(path.read_bytes())), allow_pickle=False) as stored:
-                return {name: stored[name] for name in stored.files}
-        except _TORN as error:
-            rule = "a table of a block must be there whole"
-            lines = f"{self._ledger} (or in it the lines of block {number} alone)"
-            remedy = f"To make it again, delete {lines} and run the same command."
-            raise BadInput(str(path), rule, _cause(error), remedy) from error
+        lines = f"{self._ledger} (or in it the lines of block {number} alone)"
+        return StoredArrays(path, f"To make it again, delete {lines} and run the same command.")
 
     @property
     def _ledger(self) -> Path:
@@ -57,7 +58,37 @@ class BlockTables:
         return own if own.exists() else ledgers / f"{name.partition('-')[0]}.ledger"
 
     def _path(self, number: int) -> Path:
-        return self.folder / f"{number // _FOLDER_SIZE:05d}" / f"{number}.npz.zst"
+        return self.folder / f"{number // _FOLDER_SIZE:05d}" / f"{number}.npz"
+
+
+class StoredArrays(Mapping[str, Array]):
+    """The arrays in one file of ``BlockTables``; ``remedy`` says what makes a torn one again."""
+
+    def __init__(self, path: Path, remedy: str) -> None:
+        self._path, self._remedy = path, remedy
+        with self._torn():
+            self._stored = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
+
+    def __getitem__(self, name: str) -> Array:
+        if name not in self._stored.files:
+            raise KeyError(name)
+        with self._torn():
+            array: Array = np.load(io.BytesIO(_ZSTD.decode(self._stored[name])), allow_pickle=False)
+        return array
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._stored.files)
+
+    def __len__(self) -> int:
+        return len(self._stored.files)
+
+    @contextmanager
+    def _torn(self) -> Iterator[None]:
+        try:
+            yield
+        except _TORN as error:
+            rule = "a table of a block must be there whole"
+            raise BadInput(str(self._path), rule, _cause(error), self._remedy) from error
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -76,9 +107,13 @@ def write_whole(path: Path, data: bytes) -> None:
 
 def write_table(path: Path, table: Array) -> None:
     """Store one 1-D table as .npy, whole or not at all."""
+    write_whole(path, bytes(_npy(table)))
+
+
+def _npy(array: Array) -> memoryview:
     buffer = io.BytesIO()
-    np.save(buffer, table, allow_pickle=False)
-    write_whole(path, buffer.getvalue())
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getbuffer()
 
 
 def open_table(path: Path) -> Array:

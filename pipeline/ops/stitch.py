@@ -21,34 +21,36 @@ NAMES = (("z_low", "z_high"), ("y_low", "y_high"), ("x_low", "x_high"))
 
 @dataclass(frozen=True, slots=True)
 class Rim:
-    """The six face planes of a block's labels: ``planes[axis] = (low, high)``, uint32, three axes z, y, x kept.
+    """The six face planes of a block's labels by name (``z_low`` ...): uint32, three axes z, y, x kept.
 
     The plane across ``axis`` has length 1 there and the block's length on the other two axes.
     """
 
-    planes: tuple[tuple[Plane, Plane], tuple[Plane, Plane], tuple[Plane, Plane]]
+    arrays: Mapping[str, Plane]
 
     @property
     def is_empty(self) -> bool:
         """True when no label touches a face: the block has nothing to stitch."""
-        return not any(plane.any() for pair in self.planes for plane in pair)
+        return not any(plane.any() for plane in self.arrays.values())
+
+    def plane(self, axis: int, high: bool) -> Plane:
+        """The first or last (``high``) plane across an axis."""
+        return self.arrays[NAMES[axis][high]]
 
     def to_arrays(self) -> dict[str, Plane]:
         """The planes by name (``z_low`` ... ``x_high``), to store."""
-        pairs = zip(NAMES, self.planes, strict=True)
-        return {name: plane for names, pair in pairs for name, plane in zip(names, pair, strict=True)}
+        return dict(self.arrays)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Plane]) -> Rim:
-        """The rim that ``to_arrays`` gave."""
-        z, y, x = ((arrays[low], arrays[high]) for low, high in NAMES)
-        return cls((z, y, x))
+        """The rim that ``to_arrays`` gave; a mapping that reads on demand is asked for the planes that are needed."""
+        return cls(arrays)
 
 
 def rim(labels: NDArray[np.uint32]) -> Rim:
     """Copy the six face planes of a block's labels (z, y, x; any length of at least 1 on each axis)."""
-    z, y, x = ((labels[_at(axis, slice(0, 1))].copy(), labels[_at(axis, slice(-1, None))].copy()) for axis in range(3))
-    return Rim((z, y, x))
+    ends = (slice(0, 1), slice(-1, None))
+    return Rim({NAMES[axis][high]: labels[_at(axis, ends[high])].copy() for axis in range(3) for high in (0, 1)})
 
 
 def forward_offsets(connectivity: Connectivity) -> list[Vec3]:
@@ -89,7 +91,7 @@ def global_pairs(pairs: NDArray[np.uint32], own_offset: int, neighbour_offset: i
 def contact(side: Rim, offset: Vec3) -> Plane:
     """The plane, line or voxel of a block that faces the neighbour at ``offset``; three axes z, y, x kept."""
     axis = next(axis for axis in range(3) if offset[axis])
-    plane = side.planes[axis][offset[axis] > 0]
+    plane = side.plane(axis, offset[axis] > 0)
     for other in range(axis + 1, 3):
         if offset[other]:
             plane = plane[_at(other, slice(-1, None) if offset[other] > 0 else slice(0, 1))]

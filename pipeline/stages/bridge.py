@@ -101,7 +101,7 @@ def bridged_pairs(stage: BridgeStage, counts: Counts, overlap: float) -> Iterato
         areas = SectionSums(found)
         if len(found):
             for number in _filled(stage.grid, counts, low, high + stage.gap + 1):
-                areas.add(stage.tables.read(number)["sections"])
+                areas.add(stage.tables.opened(number)["sections"])
         yield bridges(found, areas, overlap)
 
 
@@ -110,7 +110,7 @@ def _overlaps(stage: BridgeStage, numbers: Iterator[int]) -> Rows:
     total = np.zeros(0, OVERLAP)
     parts, gathered = [total], 0
     for number in numbers:
-        parts.append(stage.tables.read(number)["overlaps"])
+        parts.append(stage.tables.opened(number)["overlaps"])
         gathered += len(parts[-1])
         if gathered > max(MOST_ROWS, len(total)):
             total = summed(np.concatenate(parts))

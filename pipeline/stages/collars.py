@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.formats import Array
 from pipeline.geometry import Box, Vec3, vec3
 from pipeline.grid import Block, BlockGrid
 from pipeline.ops.label import to_uint8
@@ -27,19 +28,20 @@ Semantic = NDArray[np.uint8]
 class Collars:
     """Labels and semantic probability within ``thickness`` (z, y, x) of each face of each block.
 
-    ``faces`` are the tables of the first and last voxels along z, along y and along x.
+    A neighbour reads one face of the six in a block's table.
     """
 
     thickness: Vec3
     grid: BlockGrid
-    faces: tuple[BlockTables, BlockTables, BlockTables, BlockTables, BlockTables, BlockTables]
+    tables: BlockTables
 
     def write(self, block: Block, labels: Labels, semantic: Semantic) -> None:
         """Store the collar of a block: all of it, so that a missing file is an error and not a hole."""
-        for table, slab in zip(self.faces, self._slabs(block.core), strict=True):
-            if not slab.is_empty:
-                at = slab.slices(block.core.start)
-                table.write(block.number, {"labels": labels[at], "semantic": semantic[at]})
+        arrays: dict[str, Array] = {}
+        for face, slab in enumerate(self._slabs(block.core)):
+            at = slab.slices(block.core.start)
+            arrays |= {f"labels_{face}": labels[at], f"semantic_{face}": semantic[at]}
+        self.tables.write(block.number, arrays)
 
     def read(self, part: Box) -> tuple[Labels, Semantic]:
         """Labels and probability of a box inside one block and within ``thickness`` of one of its faces."""
@@ -49,8 +51,8 @@ class Collars:
             for face, slab in enumerate(self._slabs(block.core))
             if not slab.is_empty and slab.contains(part)
         )
-        stored, at = self.faces[face].read(block.number), part.slices(slab.start)
-        return stored["labels"][at], stored["semantic"][at]
+        stored, at = self.tables.opened(block.number), part.slices(slab.start)
+        return stored[f"labels_{face}"][at], stored[f"semantic_{face}"][at]
 
     def _slabs(self, core: Box) -> list[Box]:
         slabs = []

@@ -61,12 +61,12 @@ class MeasureStage:
 
     def _across(self, block: Block, ids: FinalIds, present: Array, group: Array) -> Array:
         counts = np.zeros((len(present), len(DIRECTIONS)), np.uint64)
-        own = Rim.from_arrays(self.rims.read(block.number))
+        own = Rim.from_arrays(self.rims.opened(block.number))
         for step, other in self._neighbours(block):
             ours = _looked_up(contact(own, step), group)
             theirs = _found(ids.of(other), present)
             if ours.any() and theirs.any():
-                across = contact(Rim.from_arrays(self.rims.read(other)), opposite(step))
+                across = contact(Rim.from_arrays(self.rims.opened(other)), opposite(step))
                 counts += pairs_across(ours, _looked_up(across, theirs), step, len(present))
         return counts
 

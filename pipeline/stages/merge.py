@@ -54,7 +54,7 @@ def _fill(target: Array, tables: BlockTables, counts: Counts, name: str) -> None
     """One array of all blocks, in the fields or the dtype of the target, without a second copy of all of it."""
     at = 0
     for number in np.flatnonzero(counts):
-        part = tables.read(int(number))[name]
+        part = tables.opened(int(number))[name]
         for field in target.dtype.names or ():
             target[field][at : at + len(part)] = part[field]
         if target.dtype.names is None:
@@ -90,7 +90,7 @@ def write_supermerge(table: Path, levels: Sequence[SuperMergeStage], count: int,
                 union = level.unions.read(block.number)
                 start, stop = next(spans)
                 from_above = (
-                    handed[level.level].read(block.number)["ids"] if union.open_count else np.zeros(0, np.uint64)
+                    handed[level.level].opened(block.number)["ids"] if union.open_count else np.zeros(0, np.uint64)
                 )
                 of_nodes = union.ids_of_nodes(from_above, np.asarray(ids[start:stop]))
                 members = [member.number for member in level.members(block.core)]

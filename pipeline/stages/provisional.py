@@ -95,7 +95,7 @@ class Provisional:
             if start == stop:
                 return np.zeros(0, np.uint64)
             if isinstance(source, BlockTables):
-                return source.read(number)["ids"]
+                return source.opened(number)["ids"]
             return np.asarray(source[start:stop])
 
         return ids_of

@@ -64,7 +64,7 @@ class StitchStage:
         found = [np.zeros((0, 2), np.int64)]
         if offsets[block.number] == offsets[block.number + 1]:
             return found[0]
-        own = Rim.from_arrays(self.rims.read(block.number))
+        own = Rim.from_arrays(self.rims.opened(block.number))
         for step in forward_offsets(self.connectivity):
             index = vec3(i + d for i, d in zip(block.index, step, strict=True))
             if not self.grid.has(index):
@@ -72,6 +72,6 @@ class StitchStage:
             other = self.grid.number_of(index)
             if offsets[other] == offsets[other + 1]:
                 continue
-            pairs = touching_pairs(own, Rim.from_arrays(self.rims.read(other)), step, self.connectivity)
+            pairs = touching_pairs(own, Rim.from_arrays(self.rims.opened(other)), step, self.connectivity)
             found.append(global_pairs(pairs, int(offsets[block.number]), int(offsets[other])))
         return np.concatenate(found)
