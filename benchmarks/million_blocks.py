@@ -92,10 +92,6 @@ class NoTables:
         """Those of any block."""
         return self.arrays
 
-    def opened(self, number: int) -> dict[str, Array]:
-        """As ``read``."""
-        return self.arrays
-
     def write(self, number: int, arrays: dict[str, Array]) -> None:
         """There is nothing to write.
 
