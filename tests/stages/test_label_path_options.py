@@ -6,6 +6,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -112,7 +113,7 @@ seed_settings = st.fixed_dictionaries(
 growth = st.one_of(
     st.fixed_dictionaries({"grow": st.just("none")}),
     st.fixed_dictionaries({"grow": st.just("dilate")}),
-    st.fixed_dictionaries({"grow": st.just("mask"), "grow_nm": st.sampled_from([8.0, 30.0, 35.5, 61.0])}),
+    st.fixed_dictionaries({"grow": st.just("mask"), "grow_nm": st.sampled_from([8.0, 16.5, 30.0, 35.5, 61.0])}),
     st.just({"grow": "watershed", "watershed_halo_nm": 600.0}),  # as far as the volume reaches: nothing is cut
 )
 selection = st.fixed_dictionaries(
@@ -159,6 +160,7 @@ def test_everything_at_once_in_two_very_different_grids(tmp_path: Path) -> None:
     st.sampled_from(SEEDS),
     st.booleans(),
     st.sampled_from([0, 10, MERGE_AT_ONCE]),
+    st.sampled_from([0.5, 0.9, 0.9]),  # thick collars of small blocks, which do not pay, but must be as exact
 )
 def test_any_options_in_any_blocks_give_what_the_whole_volume_gives(
     preset: str,
@@ -169,7 +171,9 @@ def test_any_options_in_any_blocks_give_what_the_whole_volume_gives(
     seed: int,
     tissue: bool,
     at_once: int,
+    share: float,
 ) -> None:
     options = {"preset": preset, "mask_above": 0.45, **seeds, **grown, **selected}
-    with tempfile.TemporaryDirectory() as folder:
+    collars = patch("pipeline.stages.collars.LARGEST_SHARE", share)
+    with tempfile.TemporaryDirectory() as folder, collars:
         require_whole(Path(folder), options, block, seed, tissue, at_once)
