@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -34,10 +35,11 @@ def crashes(run: LabelRun, at: int, way: str, executor: Executor | None = None) 
 def test_a_crash_in_the_middle_of_any_write_changes_nothing(tmp_path: Path) -> None:
     mask = hard_volume("random 0.31", (3, 4, 6), 2)
     expected = in_core(mask, 26)
+    first = label_run(tmp_path, mask, (3, 4, 3), 26, at_once=0)
     at = 0
     while True:
         at += 1
-        run = label_run(tmp_path / str(at), mask, (3, 4, 3), 26, at_once=0)
+        run = replace(first, root=tmp_path / str(at))
         if not crashes(run, at, "torn"):
             break
         assert not run.directory.instances.exists()
