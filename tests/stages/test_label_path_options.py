@@ -173,3 +173,12 @@ def test_collars_of_any_thickness_give_what_the_chunks_give(options: dict[str, A
 def test_surfaces_over_the_corners_of_blocks_are_measured(tmp_path: Path) -> None:
     options = {"seed_above": 0.2, "boundary_below": 1.0, "grow": "none", "minimum_voxels": 1}
     assert require_whole(tmp_path, options, (3, 4, 5), SEEDS[0], tissue=False, at_once=MERGE_AT_ONCE) > 5
+
+
+def test_pieces_are_joined_across_a_bad_slice_where_every_slice_is_a_block(tmp_path: Path) -> None:
+    options = {"seed_above": 0.5, "boundary_below": 1.0, "grow": "none", "minimum_voxels": 1, "join_gap": 1}
+    require_whole(tmp_path, options, (1, 28, 30), SEEDS[1], tissue=False, at_once=MERGE_AT_ONCE)
+    plan = instance_plan(InstanceSettings.model_validate(options), SIZE, None)
+    maps = objects(SEEDS[1]), edges(SEEDS[1])
+    joined, apart = whole_instances(*maps, plan), whole_instances(*maps, replace(plan, join_gap=0))
+    assert joined.max() < apart.max()
