@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import tempfile
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numcodecs import Zstd
@@ -18,9 +19,9 @@ from pipeline.errors import BadInput
 from pipeline.formats import Array
 
 _FOLDER_SIZE = 1000  # files a folder; folders of 10^6 files are slow on every network file system
-_ZSTD = Zstd(level=1)
-# What zstd, zip and numpy raise for a file that is cut short, overwritten or gone.
-_TORN = (OSError, ValueError, RuntimeError, EOFError, KeyError, zipfile.BadZipFile)
+_ZSTD = Zstd(level=1, checksum=True)
+# What zstd, json and numpy raise for a file that is cut short, overwritten or gone.
+_TORN = (OSError, ValueError, RuntimeError, EOFError, KeyError, TypeError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +32,12 @@ class BlockTables:
 
     def write(self, number: int, arrays: dict[str, Array]) -> None:
         """Store the arrays of a block, each compressed by itself, replacing what was there."""
-        buffer = io.BytesIO()
-        packed = {name: np.frombuffer(_ZSTD.encode(_npy(array)), np.uint8) for name, array in arrays.items()}
-        np.savez(buffer, allow_pickle=False, **packed)
-        write_whole(self._path(number), buffer.getvalue())
+        packed = [bytes(_ZSTD.encode(_bytes_of(np.ascontiguousarray(array)))) for array in arrays.values()]
+        described = [
+            (name, np.lib.format.dtype_to_descr(array.dtype), array.shape, len(data))
+            for (name, array), data in zip(arrays.items(), packed, strict=True)
+        ]
+        write_whole(self._path(number), b"".join([json.dumps(described).encode(), b"\n", *packed]))
 
     def read(self, number: int) -> dict[str, Array]:
         """The arrays of a block.
@@ -58,29 +61,41 @@ class BlockTables:
         return own if own.exists() else ledgers / f"{name.partition('-')[0]}.ledger"
 
     def _path(self, number: int) -> Path:
-        return self.folder / f"{number // _FOLDER_SIZE:05d}" / f"{number}.npz"
+        return self.folder / f"{number // _FOLDER_SIZE:05d}" / f"{number}.arrays"
 
 
 class StoredArrays(Mapping[str, Array]):
-    """The arrays in one file of ``BlockTables``; ``remedy`` says what makes a torn one again."""
+    """The arrays in one file of ``BlockTables``; ``remedy`` says what makes a torn one again.
+
+    The first line is JSON: name, dtype, shape and stored bytes of each; the arrays follow, compressed one by one. (npz
+    takes 110 us more an array, which were 0.45 s of the 4.5 s of labelling 512^3 in 64 blocks.)
+    """
 
     def __init__(self, path: Path, remedy: str) -> None:
         self._path, self._remedy = path, remedy
         with self._torn():
-            self._stored = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
+            data = path.read_bytes()
+            at = data.index(b"\n") + 1
+            self._stored: dict[str, tuple[np.dtype[Any], tuple[int, ...], memoryview]] = {}
+            for name, dtype, shape, length in json.loads(data[:at]):
+                self._stored[name] = _dtype(dtype), tuple(shape), memoryview(data)[at : at + length]
+                at += length
+            if at != len(data):
+                raise ValueError(f"{len(data)} bytes instead of {at}")
 
     def __getitem__(self, name: str) -> Array:
-        if name not in self._stored.files:
-            raise KeyError(name)
+        dtype, shape, stored = self._stored[name]
         with self._torn():
-            array: Array = np.load(io.BytesIO(_ZSTD.decode(self._stored[name])), allow_pickle=False)
+            array = np.empty(shape, dtype)
+            if array.size:  # zstd refuses to decode a frame of nothing
+                _ZSTD.decode(stored, _bytes_of(array))
         return array
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._stored.files)
+        return iter(self._stored)
 
     def __len__(self) -> int:
-        return len(self._stored.files)
+        return len(self._stored)
 
     @contextmanager
     def _torn(self) -> Iterator[None]:
@@ -89,6 +104,17 @@ class StoredArrays(Mapping[str, Array]):
         except _TORN as error:
             rule = "a table of a block must be there whole"
             raise BadInput(str(self._path), rule, _cause(error), self._remedy) from error
+
+
+def _bytes_of(array: Array) -> Array:
+    return array.reshape(-1).view(np.uint8)
+
+
+def _dtype(described: Any) -> np.dtype[Any]:
+    """From JSON, which makes lists of the tuples that describe fields."""
+    if isinstance(described, str):
+        return np.dtype(described)
+    return np.dtype([(name, kind, *(tuple(shape) for shape in rest)) for name, kind, *rest in described])
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -107,13 +133,9 @@ def write_whole(path: Path, data: bytes) -> None:
 
 def write_table(path: Path, table: Array) -> None:
     """Store one 1-D table as .npy, whole or not at all."""
-    write_whole(path, bytes(_npy(table)))
-
-
-def _npy(array: Array) -> memoryview:
     buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    return buffer.getbuffer()
+    np.save(buffer, table, allow_pickle=False)
+    write_whole(path, buffer.getvalue())
 
 
 def open_table(path: Path) -> Array:

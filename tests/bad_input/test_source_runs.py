@@ -183,7 +183,7 @@ def test_a_torn_table_of_a_block_is_named_and_made_again_as_the_message_says(
 ) -> None:
     undisturbed = result_of(source)
     _killed_after(source, kept.split())
-    torn = min((source / "tables" / table).rglob("*.npz"))
+    torn = min((source / "tables" / table).rglob("*.arrays"))
     torn.write_bytes(torn.read_bytes()[:7])
     given = arguments(raw, source, tiny_model, BLOCKS)
     said = teramito("run", *given)

@@ -269,7 +269,7 @@ def test_blocks_that_are_background_in_both_take_no_file(tmp_path: Path) -> None
     made = comparison(config_of((str(volume), str(volume)), tmp_path / "out"))
     with made.opened() as directory:
         table = overlaps(made, directory, SerialExecutor())
-    assert [path.name for path in (tmp_path / "out" / "tables").rglob("*.npz")] == ["0.npz"]
+    assert [path.name for path in (tmp_path / "out" / "tables").rglob("*.arrays")] == ["0.arrays"]
     assert (table.prediction.tolist(), table.voxels.tolist()) == ([0, 1], [array.size - 3, 3])
 
 

@@ -101,15 +101,15 @@ def test_blocks_without_an_instance_store_nothing_and_count_nothing(tmp_path: Pa
     ids[:4] = 0
     stage = stage_on(stored(tmp_path, ids, (4, 21, 23), grown=False), tmp_path)
     assert [stage(stage.grid[number]).count > 0 for number in range(4)] == [False, True, True, True]
-    assert not (tmp_path / "bridge" / "00000" / "0.npz").exists()
+    assert not (tmp_path / "bridge" / "00000" / "0.arrays").exists()
     assert run(stage, SerialExecutor()).tolist() == bridged(ids, GAP, SHARE).tolist()
 
 
 def test_a_lost_table_stops_the_joining(tmp_path: Path) -> None:
     stage = stage_on(stored(tmp_path, broken_columns(), (4, 21, 23), grown=False), tmp_path)
     run(stage, SerialExecutor())
-    (tmp_path / "bridge" / "00000" / "2.npz").unlink()
-    with pytest.raises(BadInput, match=r"2\.npz.*must be there whole.*bridge\.ledger"):
+    (tmp_path / "bridge" / "00000" / "2.arrays").unlink()
+    with pytest.raises(BadInput, match=r"2\.arrays.*must be there whole.*bridge\.ledger"):
         list(bridged_pairs(stage, np.ones(4, np.int64), SHARE))
 
 

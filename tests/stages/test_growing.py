@@ -157,7 +157,7 @@ def test_growth_refuses_a_block_whose_neighbour_has_lost_its_collar(
     run = run_of(tmp_path, BLOCK, {**LEVELS, "grow": "mask", "grow_nm": 16.0})
     run.go_on()
     stage = grow_stage(run)
-    (stored,) = (run.root / "tables" / "label-collars").rglob("2.npz")
+    (stored,) = (run.root / "tables" / "label-collars").rglob("2.arrays")
     stored.unlink()
-    assert "2.npz" in str(run_block(stage, 0).error)
+    assert "2.arrays" in str(run_block(stage, 0).error)
     assert run_block(stage, len(stage.grid) - 1).error is None  # no neighbour of that one
