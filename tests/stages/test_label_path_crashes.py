@@ -49,7 +49,7 @@ def test_a_crash_in_the_middle_of_any_write_changes_nothing(tmp_path: Path) -> N
     assert at > 40
 
 
-@settings(max_examples=12, deadline=None, derandomize=True, phases=[Phase.generate])
+@settings(max_examples=8, deadline=None, derandomize=True, phases=[Phase.generate])
 @given(
     st.lists(st.tuples(st.integers(1, 40), st.sampled_from(WAYS)), min_size=1, max_size=8),
     st.sampled_from(["random 0.15", "random 0.31", "coil", "comb", "checkerboard", "empty"]),
