@@ -25,6 +25,7 @@ from pipeline.evaluation.config import EvaluateConfig
 from pipeline.evaluation.examples import chosen, located
 from pipeline.evaluation.scores import PRESETS, Scoring, instance_scores
 from pipeline.executor import Executor, Progress, ThreadsExecutor, run_stage
+from pipeline.files import write_whole
 from pipeline.formats.address import absolute, is_remote
 from pipeline.geometry import FloatVec3, Vec3, vec3
 from pipeline.grid import BlockGrid
@@ -33,7 +34,6 @@ from pipeline.run import RunDirectory, StepProgress, claim, identity, open_ledge
 from pipeline.source_run import open_complete
 from pipeline.stage import digest
 from pipeline.stages.overlap import OverlapStage
-from pipeline.tables import write_whole
 from pipeline.volume import Volume
 
 __all__ = ["Contingency", "average_precision", "contingency", "evaluate", "foreground"]

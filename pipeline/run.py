@@ -17,6 +17,7 @@ from typing import Any
 
 from pipeline.errors import BadInput, RunConflict
 from pipeline.executor import Executor, Progress, run_stage
+from pipeline.files import write_whole
 from pipeline.formats import ome_zarr
 from pipeline.formats.address import is_remote
 from pipeline.geometry import Vec3
@@ -24,7 +25,7 @@ from pipeline.grid import BlockGrid
 from pipeline.ledger import Ledger
 from pipeline.lock import run_lock
 from pipeline.stage import Stage, digest
-from pipeline.tables import BlockTables, write_whole
+from pipeline.tables import BlockTables
 from pipeline.volume import Volume
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ import numpy as np
 from numcodecs import Zstd
 
 from pipeline.errors import BadInput
+from pipeline.files import write_whole
 from pipeline.formats import Array
 
 _FOLDER_SIZE = 1000  # files a folder; folders of 10^6 files are slow on every network file system
@@ -115,20 +114,6 @@ def _dtype(described: Any) -> np.dtype[Any]:
     if isinstance(described, str):
         return np.dtype(described)
     return np.dtype([(name, kind, *(tuple(shape) for shape in rest)) for name, kind, *rest in described])
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that it is there whole or not at all, also when the process is killed or the disk is full."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def write_table(path: Path, table: Array) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from pipeline import __version__
 from pipeline.errors import BadInput, StageFailed
 from pipeline.export import ExportLevel, probe
+from pipeline.files import write_whole
 from pipeline.instance_table import highest_id, table_problems, totals
 from pipeline.ledger import read_record
 from pipeline.run import RunDirectory, Step, counts_of, open_ledger
@@ -23,7 +24,7 @@ from pipeline.stage import Stage
 from pipeline.stages.export import ExportStage
 from pipeline.stages.relabel import RelabelStage
 from pipeline.steps import stages_of
-from pipeline.tables import open_table, write_whole
+from pipeline.tables import open_table
 
 PROBES = 8
 SPOT_CHECKS = 16

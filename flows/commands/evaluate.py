@@ -17,8 +17,8 @@ from pipeline.evaluate import Comparison, comparison, open_image, overlaps, scor
 from pipeline.evaluation.config import EvaluateConfig
 from pipeline.evaluation.matches import require_ending, write_matches
 from pipeline.evaluation.overlaps import Contingency
+from pipeline.files import write_whole
 from pipeline.run import RunDirectory
-from pipeline.tables import write_whole
 
 CANCELLED = "cancelled; with --output the blocks compared so far are kept and the same command goes on"
 

@@ -15,12 +15,12 @@ from flows.commands.options import Json, show
 from flows.commands.run import Command, existing_run
 from pipeline.config import InstanceSettings, parse_settings
 from pipeline.errors import BadInput
+from pipeline.files import write_whole
 from pipeline.geometry import float_vec3
 from pipeline.model.spec import ModelSpec, load_spec
 from pipeline.ops.label import to_uint8
 from pipeline.run import RunDirectory, recorded
 from pipeline.source_run import open_complete
-from pipeline.tables import write_whole
 from pipeline.tune import OBJECTIVES, Candidate, Labelled, Search, Tuned
 from pipeline.volume import Volume
 

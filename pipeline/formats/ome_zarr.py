@@ -8,14 +8,17 @@ extent stands in the attributes. Source: OME-NGFF 0.5, https://ngff.openmicrosco
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
+from zarr.storage import LocalStore
 
 from pipeline.errors import BadInput
 from pipeline.formats import Array, Description, native
+from pipeline.formats.chunk_files import ChunkFiles
 from pipeline.geometry import Box, FloatVec3, Vec3, float_vec3, vec3
 
 # UDUNITS-2 length names as OME-NGFF asks for them, in nanometres.
@@ -45,9 +48,12 @@ class ZarrHandle:
     def __init__(self, array: zarr.Array[Any]) -> None:
         self._array: Any = array  # zarr's own type of an index leaves tuples of slices out
         self._lead = (0,) * (array.ndim - 3)
+        self._files = _chunk_files(array)
 
     def read(self, box: Box) -> Array:
         """The voxels of ``box``."""
+        if self._files is not None:
+            return self._files.read(box)
         return np.asarray(self._array[(*self._lead, *box.slices())])
 
     def write(self, box: Box, array: Array) -> None:
@@ -59,7 +65,17 @@ class ZarrHandle:
             padded = np.zeros(whole.shape, array.dtype)
             padded[box.slices(whole.start)] = array
             box, array = whole, padded
+        if self._files is not None:
+            self._files.write(box, array)
+            return
         self._array[(*self._lead, *box.slices())] = array
+
+
+def _chunk_files(array: zarr.Array[Any]) -> ChunkFiles | None:
+    """The array's chunks as files, where it lies on a disk in the layout of ``create``."""
+    if not isinstance(array.store, LocalStore) or array.metadata.zarr_format != 3:
+        return None
+    return ChunkFiles.of(Path(array.store.root) / array.path, array.metadata.to_dict())
 
 
 def describe(url: str, path: str) -> Description:
