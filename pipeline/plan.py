@@ -24,7 +24,6 @@ from pipeline.volume import Volume, open_volume
 DEFAULT_BLOCK_VOXELS = 2**25
 DEFAULT_PATCH = (32, 128, 128)
 LARGEST_BLOCK_VOXELS = 2**31  # at most half are fragments, a checkerboard: a quarter of what uint32 labels count
-LONGEST_BLOCK_ROW = 2**24  # probabilities of a run along x, up to 255 each, are summed in uint32
 CHUNK_LIMIT = 128
 HALVED_FOUR_TIMES = (1, 16, 16)
 
@@ -198,13 +197,6 @@ def block_shape(given: Vec3 | None, extent: Vec3, patch: Vec3 = DEFAULT_PATCH) -
             f"block.shape={list(block)}",
             f"a block holds at most 2^31 voxels, this one {prod(block):,}",
             "the fragments of a block are counted in 32 bits",
-            f"For example {list(default_block(extent, patch))}.",
-        )
-    if block[2] > LONGEST_BLOCK_ROW:
-        raise BadInput(
-            f"block.shape={list(block)}",
-            f"a block is at most 2^24 voxels long in x, this one {block[2]:,}",
-            "the probabilities of a row are summed in 32 bits",
             f"For example {list(default_block(extent, patch))}.",
         )
     return block

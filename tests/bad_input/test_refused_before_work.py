@@ -200,7 +200,7 @@ def test_a_block_shape_that_cannot_be(
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize(
     ("shape", "rule"),
-    [("[2048,2048,2048]", "at most 2^31 voxels"), ("[1,1,16777217]", "at most 2^24 voxels long in x")],
+    [("[2048,2048,2048]", "at most 2^31 voxels"), ("[1,1,4294967296]", "at most 2^31 voxels")],
 )
 def test_a_block_whose_counts_need_more_than_32_bits_is_refused_with_the_shape_to_use(
     command: str, shape: str, rule: str, phantom_path: str, tiny_model: Path, out: Path, teramito: Teramito
