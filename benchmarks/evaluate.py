@@ -22,7 +22,6 @@ from benchmarks import report
 from pipeline.evaluate import evaluate
 from pipeline.executor import ThreadsExecutor
 from pipeline.formats import ome_zarr
-from pipeline.formats.ome_zarr import use_fast_codecs
 from pipeline.geometry import Vec3, vec3
 from pipeline.grid import BlockGrid
 from pipeline.volume import Volume, open_volume
@@ -36,7 +35,6 @@ def main(
     sides: Sequence[int] = SIDES, chunk: int = CHUNK, repeats: int = 3, results: Path = report.RESULTS
 ) -> list[dict[str, Any]]:
     """Measure, print the table, write the JSON: one row a size and way."""
-    use_fast_codecs()
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         for side in sides:

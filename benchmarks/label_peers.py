@@ -30,7 +30,6 @@ from benchmarks.label_run import PARTS, Measured, executor_of, label_blockwise, 
 from benchmarks.labels import require_equal
 from benchmarks.made_maps import VOXEL_SIZE_NM, Made, all_seeds, made_maps
 from pipeline.config import InstanceSettings
-from pipeline.formats.ome_zarr import use_fast_codecs
 from pipeline.formats.precomputed import create_precomputed
 from pipeline.geometry import Vec3, vec3
 from pipeline.plan import instance_plan
@@ -225,5 +224,4 @@ if __name__ == "__main__":
     parser.add_argument("--tasks", type=int, nargs="+", default=(128, 256), help="voxels a side of igneous' tasks")
     parser.add_argument("--dask-image", action="store_true", help="also dask-image, once: 5 minutes for 512^3")
     given = parser.parse_args()
-    use_fast_codecs()
     main(vec3(given.shape), vec3(given.block), given.repeats, given.folder, given.python, given.tasks, given.dask_image)

@@ -22,7 +22,6 @@ from benchmarks import report
 from benchmarks.label_peers import PLAIN
 from benchmarks.label_run import PARTS, Measured, executor_of, label_blockwise, worker_peaks
 from benchmarks.made_maps import Made, mirrored_maps
-from pipeline.formats.ome_zarr import use_fast_codecs
 from pipeline.grid import BlockGrid
 
 SIZES = (256, 512, 1024, 2048)
@@ -101,7 +100,6 @@ if __name__ == "__main__":
     parser.add_argument("--case", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.case:
-        use_fast_codecs()
         print(json.dumps(Case(**json.loads(given.case)).run()))
     else:
         main(given.sizes, workers=given.workers, repeats=given.repeats)

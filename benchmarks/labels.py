@@ -20,7 +20,6 @@ from benchmarks.label_run import Measured, label_blockwise, label_in_memory
 from benchmarks.made_maps import VOXEL_SIZE_NM, all_seeds, made_maps
 from pipeline.config import InstanceSettings
 from pipeline.executor import ThreadsExecutor
-from pipeline.formats.ome_zarr import use_fast_codecs
 from pipeline.geometry import Box, Vec3, vec3
 from pipeline.grid import BlockGrid
 from pipeline.plan import instance_plan
@@ -93,5 +92,4 @@ if __name__ == "__main__":
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="kept afterwards, with the made maps")
     given = parser.parse_args()
-    use_fast_codecs()
     main(vec3(given.shape), vec3(given.block), given.threads, given.repeats, given.folder)

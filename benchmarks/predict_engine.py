@@ -23,7 +23,6 @@ from safetensors.torch import save_file
 
 from benchmarks import report
 from pipeline.executor import ThreadsExecutor, run_stage
-from pipeline.formats.ome_zarr import use_fast_codecs
 from pipeline.geometry import Box, Vec3, vec3
 from pipeline.grid import BlockGrid
 from pipeline.ledger import Ledger
@@ -218,6 +217,5 @@ if __name__ == "__main__":
     parser.add_argument("--threads", type=int, help="of torch")
     parser.add_argument("--repeats", type=int, default=3)
     given = parser.parse_args()
-    use_fast_codecs()
     chosen = Sizes(vec3(given.shape), vec3(given.block), vec3(given.patch), vec3(given.overlap))
     main(chosen, given.model, given.threads, given.repeats)

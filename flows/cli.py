@@ -36,9 +36,6 @@ def root(version: bool = typer.Option(False, "--version", help="Print the versio
 
 def main() -> None:
     """Run a command; every error of ours is one clear message and a non-zero exit."""
-    from pipeline.formats.ome_zarr import use_fast_codecs
-
-    use_fast_codecs()
     try:
         app()
     except RunCancelled as cancelled:

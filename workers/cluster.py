@@ -19,7 +19,6 @@ from distributed.system import MEMORY_LIMIT
 from pipeline.config import ClusterSettings
 from pipeline.errors import BadInput
 from pipeline.executor import Executor, SerialExecutor, ThreadsExecutor
-from pipeline.formats.ome_zarr import use_fast_codecs
 from workers.dask_executor import DaskExecutor
 from workers.gpu import pins, visible_gpus
 from workers.handshake import require_same_versions
@@ -47,8 +46,7 @@ class WorkerSetup(WorkerPlugin):
         self.own = own
 
     def setup(self, worker: Worker) -> None:
-        """Choose zarr's fast codecs and ignore the terminal's interrupt."""
-        use_fast_codecs()
+        """Ignore the terminal's interrupt."""
         if self.own and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, signal.SIG_IGN)
 

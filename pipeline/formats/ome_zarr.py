@@ -32,16 +32,6 @@ TRUE_EXTENT = "teramito_extent"
 _COMPRESSOR = ZstdCodec(level=1)
 
 
-def use_fast_codecs() -> None:
-    """Let zarr in *this process* decode and encode with the zarrs package (2 to 3 times the speed on label arrays).
-
-    An explicit call of our own processes (command line, workers), never a side effect of an import.
-    """
-    import zarrs  # noqa: F401  (registers its codec pipeline)
-
-    zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline", "async.concurrency": 4})
-
-
 class ZarrHandle:
     """An opened zarr array seen as z, y, x; leading axes of length one are dropped."""
 

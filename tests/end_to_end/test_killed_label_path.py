@@ -17,14 +17,12 @@ import pytest
 from label_path import LabelRun, hard_volume, in_core, label_run, require_exact
 
 from pipeline.executor import ThreadsExecutor
-from pipeline.formats.ome_zarr import use_fast_codecs
 from pipeline.labelling import MERGE_AT_ONCE
 from pipeline.ops.whole import whole_instances
 
 
 def work(run: LabelRun) -> None:
     """What a process of a run does, from its first line to its end."""
-    use_fast_codecs()
     run.go_on(ThreadsExecutor(2))
 
 

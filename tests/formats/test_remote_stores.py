@@ -6,6 +6,8 @@ Google Cloud Storage has no such server here; ``gs://`` shares the code of ``s3:
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -103,6 +105,16 @@ def test_a_chunked_volume_is_read_over_http(
     volume = open_volume(f"{web}/{Path(addresses[name]).name}")
     assert volume.voxel_size_nm == open_volume(addresses[name]).voxel_size_nm
     np.testing.assert_array_equal(volume.read(BOX), array[BOX.slices()])
+
+
+@pytest.mark.parametrize("name", ["zarr v3", "precomputed"])
+def test_the_command_reads_over_http_too(name: str, web: str, addresses: Mapping[str, str], tmp_path: Path) -> None:
+    source, target = f"{web}/{Path(addresses[name]).name}", tmp_path / "copy.zarr"
+    command = [sys.executable, "-m", "flows.cli", "convert", source, str(target)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert ended.returncode == 0, ended.stderr
+    copied, original = open_volume(str(target)), open_volume(addresses[name])
+    np.testing.assert_array_equal(copied.read(copied.box), original.read(original.box))
 
 
 @pytest.mark.parametrize(

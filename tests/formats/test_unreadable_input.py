@@ -38,19 +38,6 @@ def test_a_torn_zarr_chunk_names_the_volume_and_the_box(
         volume.read(Box((4, 0, 8), (12, 8, 16)))
 
 
-def test_a_torn_zarr_chunk_is_noticed_by_the_fast_codecs_too(tmp_path: Path) -> None:
-    import zarrs  # noqa: F401  (registers its codec pipeline)
-
-    address = zarr_array(tmp_path / "v.zarr")
-    chunk = tmp_path / "v.zarr" / "c" / "1" / "0" / "1"
-    chunk.write_bytes(chunk.read_bytes()[:100])
-    with zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}):
-        volume = open_volume(address)
-        assert volume.read(Box((0, 0, 0), (8, 16, 16))).all()
-        with pytest.raises(BadInput, match=r"v\.zarr \[4:12,0:8,8:16\]: the stored voxels must be readable"):
-            volume.read(Box((4, 0, 8), (12, 8, 16)))
-
-
 def test_a_torn_precomputed_chunk_names_the_volume_and_the_box(tmp_path: Path) -> None:
     create_precomputed(str(tmp_path / "v"), (16, 16, 16), "uint8", (8.0, 8.0, 8.0), (0.0, 0.0, 0.0), (8, 8, 8), "image")
     volume = open_volume(str(tmp_path / "v"))

@@ -104,11 +104,9 @@ def test_everything_listens_on_loopback_alone(executor: DaskExecutor) -> None:
     assert {s.laddr.ip for s in sockets if s.status == psutil.CONN_LISTEN} == {"127.0.0.1"}
 
 
-def test_workers_start_with_their_share_of_threads_and_the_fast_codecs(executor: DaskExecutor, tmp_path: Path) -> None:
+def test_workers_start_with_their_share_of_threads(executor: DaskExecutor, tmp_path: Path) -> None:
     (result,) = executor.map(ThreadCounter(tmp_path, name="threads", fingerprint="threads"), [0])
     assert result.count == 1
-    codecs = executor.client.run(lambda: __import__("zarr").config.get("codec_pipeline.path"))
-    assert set(codecs.values()) == {"zarrs.ZarrsCodecPipeline"}
 
 
 def test_workers_ignore_the_interrupt_of_the_terminal_and_the_driver_keeps_its_own(executor: DaskExecutor) -> None:
