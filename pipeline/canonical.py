@@ -21,7 +21,8 @@ Firsts = Iterable[tuple[NDArray[np.integer[Any]], NDArray[np.uint64]]]
 def write_canonical(path: Path, firsts: Firsts, owners: int, voxels: int) -> int:
     """Write the canonical id of every owner as a table, whole or not at all.
 
-    First spilled by first voxel, numbered range by range, then spilled back by owner: memory is that of one range.
+    First spilled by first voxel, numbered range by range, then spilled back by owner: memory is that of one range, also
+    where first voxels crowd in a corner of the volume.
 
     Args:
         path: .npy of ``owners`` uint64, 0 where an owner is not among ``firsts``.
@@ -37,7 +38,7 @@ def write_canonical(path: Path, firsts: Firsts, owners: int, voxels: int) -> int
     by_owner = even_bounds(0, owners, PARTITION)
     highest = 0
     with (
-        Partitions(scratch / "first", by_first, np.uint64) as ordered,
+        Partitions(scratch / "first", by_first, np.uint64, most=4 * PARTITION) as ordered,
         Partitions(scratch / "owner", by_owner, np.uint64) as returned,
         TableWriter(path, owners) as table,
     ):

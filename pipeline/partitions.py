@@ -36,10 +36,12 @@ class Partitions:
         folder: one process at a time; on the disk of the run.
         bounds: k + 1 ascending keys; partition i holds ``bounds[i] <= key < bounds[i + 1]``.
         dtype: of a row; ``np.dtype((base, shape))`` for rows that are arrays.
+        most: rows in a partition when it is read; a range with more is cut again, down to a single key.
     """
 
-    def __init__(self, folder: Path, bounds: npt.ArrayLike, dtype: npt.DTypeLike) -> None:
+    def __init__(self, folder: Path, bounds: npt.ArrayLike, dtype: npt.DTypeLike, most: int | None = None) -> None:
         self._folder, self._bounds = folder, np.asarray(bounds, np.uint64)
+        self._dtype, self._most = np.dtype(dtype), most
         self._record = np.dtype([("key", np.uint64), ("row", dtype)])
         self._buffers: list[list[npt.NDArray[Any]]] = [[] for _ in self._bounds[1:]]
         self._buffered = 0
@@ -71,7 +73,10 @@ class Partitions:
         """Every partition in rising order of keys, the empty ones too."""
         self._flush()
         for number in range(len(self._buffers)):
-            yield self._loaded(number)
+            if self._most is not None and self._count(number) > self._most:
+                yield from self._cut_again(number, self._most)
+            else:
+                yield self._loaded(number)
 
     def close(self) -> None:
         """Remove the files."""
@@ -84,6 +89,23 @@ class Partitions:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _cut_again(self, number: int, most: int) -> Iterator[Partition]:
+        low, high = (int(bound) for bound in self._bounds[number : number + 2])
+        if high - low == 1:
+            yield self._loaded(number)
+            return
+        parts = min(high - low, 2 * -(-self._count(number) // most))
+        bounds = even_bounds(low, high, -(-(high - low) // parts))
+        with Partitions(self._folder / f"{number:06d}", bounds, self._dtype, most) as finer:
+            for at in range(0, self._count(number), most):
+                stored = np.fromfile(self._path(number), self._record, most, offset=at * self._record.itemsize)
+                finer.append(stored["key"], stored["row"])
+            yield from finer
+
+    def _count(self, number: int) -> int:
+        path = self._path(number)
+        return path.stat().st_size // self._record.itemsize if path.exists() else 0
 
     def _loaded(self, number: int) -> Partition:
         path = self._path(number)

@@ -58,3 +58,17 @@ def test_a_key_outside_the_bounds_is_refused(tmp_path: Path) -> None:
 def test_even_bounds_cover_a_range_of_any_length() -> None:
     assert even_bounds(1, 8, 3).tolist() == [1, 4, 7, 8]
     assert even_bounds(1, 1, 3).tolist() == [1, 2]
+
+
+def test_a_range_with_too_many_rows_is_cut_again_and_loses_none(tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    keys = np.concatenate([random.integers(0, 60, 3000), random.integers(0, 2**40, 50), np.full(500, 7)])
+    with Partitions(tmp_path / "spill", even_bounds(0, 2**40, 2**38), np.int64, most=100) as spilled:
+        spilled.append(keys, np.arange(len(keys)))
+        parts = list(spilled)
+    assert all(len(part.keys) <= 100 or part.high - part.low == 1 for part in parts)
+    assert max(len(part.keys) for part in parts) > 500  # a single key is not cut
+    assert [part.low for part in parts[1:]] == [part.high for part in parts[:-1]]
+    for part in parts:
+        assert np.array_equal(part.rows, np.flatnonzero((keys >= part.low) & (keys < part.high)))
+    assert not (tmp_path / "spill").exists()
