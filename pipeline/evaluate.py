@@ -2,44 +2,49 @@
 
 Each block's table of overlaps is stored; the driver adds them up and computes the scores. In a directory of its own
 (``run.json``, ``ledgers/``, ``tables/overlap``, ``scores.json``, ``matches.parquet``, ``sheet.png``) a comparison goes
-on where it was killed, and other ways to score the same volumes need no second look at the voxels.
+on where it was killed, and other ways to score the same volumes do not compare them again.
 """
 
 from __future__ import annotations
 
-import json
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from math import prod
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pipeline import __version__
 from pipeline.errors import BadInput, raise_all
 from pipeline.evaluation import Contingency, average_precision, foreground
 from pipeline.evaluation.classes import class_scores
 from pipeline.evaluation.config import EvaluateConfig
 from pipeline.evaluation.examples import chosen, located
+from pipeline.evaluation.inputs import (
+    block_of,
+    full_address,
+    negative,
+    require_comparable,
+    segmentation_of,
+    stored_files,
+)
+from pipeline.evaluation.results import clear, is_comparison, require_unchanged
 from pipeline.evaluation.scores import PRESETS, Scoring, instance_scores
 from pipeline.executor import Executor, Progress, ThreadsExecutor, run_stage
-from pipeline.files import write_whole
-from pipeline.formats.address import absolute, is_remote
-from pipeline.geometry import FloatVec3, Vec3, vec3
+from pipeline.formats.address import is_remote
+from pipeline.geometry import FloatVec3, Vec3
 from pipeline.grid import BlockGrid
 from pipeline.ledger import Ledger
-from pipeline.run import RunDirectory, StepProgress, claim, identity, open_ledger, recognised, source_fingerprint
+from pipeline.run import RunDirectory, StepProgress, claim, identity, open_ledger, recognised
 from pipeline.source_run import open_complete
 from pipeline.stage import digest
 from pipeline.stages.overlap import OverlapStage
 from pipeline.volume import Volume
 
 __all__ = ["Contingency", "average_precision", "contingency", "evaluate", "foreground"]
-
-_BLOCK_VOXELS = 2**23  # as uint64 64 MiB of each volume
-_LARGEST_CHUNK = 2**25  # a chunk of more voxels, one strip of a huge page, is read in parts
 
 
 @dataclass(frozen=True)
@@ -52,33 +57,44 @@ class Comparison:
     output: RunDirectory | None = None
 
     @contextmanager
-    def opened(self) -> Iterator[RunDirectory]:
-        """Hold the directory the tables go to.
+    def opened(self, again: bool = False) -> Iterator[RunDirectory]:
+        """Hold the directory the tables go to; ``again`` forgets what was compared there.
 
         Raises:
-            RunConflict: another process works there, or it holds anything but this comparison.
+            RunConflict: another process works there, it holds anything but this comparison, or a volume was changed.
         """
         if self.output is None:
             with tempfile.TemporaryDirectory(prefix="teramito-evaluate-") as folder:
                 yield RunDirectory(Path(folder))
             return
-        recognised(self.output, self._manifest())  # before the lock, which is a file, goes into another's directory
+        anew = again and is_comparison(self.output.root)
+        if not anew:  # before the lock, which is a file, goes into another's directory
+            require_unchanged(self.output.root, self.settings)
+            recognised(self.output, {"settings": self.settings})
         with self.output.locked():
-            claim(self.output, self._manifest())
+            if anew:
+                clear(self.output.root)
+            claim(self.output, {"settings": self.settings})
             yield self.output
 
     def stage(self, directory: RunDirectory) -> OverlapStage:
         """The block-wise part of the work."""
-        fingerprint = digest({side: source_fingerprint(volume) for side, volume in self._sides().items()})
-        tables = directory.block_tables("overlap")
-        return OverlapStage(self.prediction, self.truth, fingerprint, tables, self.grid)
+        fingerprint = digest({side: self.settings[side] for side in self._sides()})
+        return OverlapStage(self.prediction, self.truth, fingerprint, directory.block_tables("overlap"), self.grid)
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """What the blocks depend on. With a directory each file of the volumes is looked at, once and at first use."""
+        sides = {side: {"address": str(volume), **self._facts(volume)} for side, volume in self._sides().items()}
+        return {**sides, "block": list(self.grid.block)}
+
+    def _facts(self, volume: Volume) -> dict[str, Any]:
+        return identity(volume) | (
+            {} if self.output is None else {"file": stored_files(volume, without=self.output.root)}
+        )
 
     def _sides(self) -> dict[str, Volume]:
         return {"prediction": self.prediction, "truth": self.truth}
-
-    def _manifest(self) -> dict[str, Any]:
-        sides = {side: {"address": str(volume), **identity(volume)} for side, volume in self._sides().items()}
-        return {"settings": {**sides, "block": list(self.grid.block)}}
 
 
 def comparison(config: EvaluateConfig) -> Comparison:
@@ -87,7 +103,7 @@ def comparison(config: EvaluateConfig) -> Comparison:
     Raises:
         BadInput: the volumes differ in shape, hold no labels, or the directory is a URL.
     """
-    prediction, truth = (open_complete(_located(address)) for address in (config.prediction, config.truth))
+    prediction, truth = (open_complete(segmentation_of(address)) for address in (config.prediction, config.truth))
     output = None if config.output is None else _directory(config.output)
     return compared(prediction, truth, config.block.shape, output)
 
@@ -100,8 +116,8 @@ def compared(
     Raises:
         BadInput: the shapes differ, or a volume holds floating-point numbers.
     """
-    _require_comparable(prediction, truth)
-    return Comparison(prediction, truth, BlockGrid(prediction.shape, block or _block(prediction, truth)), output)
+    require_comparable(prediction, truth)
+    return Comparison(prediction, truth, BlockGrid(prediction.shape, block or block_of(prediction, truth)), output)
 
 
 def evaluate(
@@ -161,7 +177,7 @@ def overlaps(
     with open_ledger(directory, stage) as ledger:
         run_stage(stage, ledger, executor, None if progress is None else progress("evaluate", stage))
         table = Contingency.merged(part for _, part in stored_tables(stage, ledger))
-    raise_all([*_negative(made.prediction, table.prediction), *_negative(made.truth, table.truth)])
+    raise_all([*negative(made.prediction, table.prediction), *negative(made.truth, table.truth)])
     return table.with_background(made.prediction.box.size)
 
 
@@ -177,33 +193,46 @@ def scores_of(table: Contingency, config: EvaluateConfig) -> dict[str, float]:
     return class_scores(table) if config.classes else instance_scores(table, config.scoring)
 
 
-def write_scores(directory: RunDirectory, scores: Mapping[str, float], config: EvaluateConfig) -> Path:
-    """Store the scores and how they were counted in ``scores.json``."""
-    scoring = config.scoring
-    how = {} if config.classes else {"size_limits": list(scoring.limits), "ignore_below": scoring.ignore_below}
-    compared_ = {"prediction": config.prediction, "truth": config.truth}
-    path = directory.root / "scores.json"
-    write_whole(path, json.dumps({**scores, **how, **compared_}, indent=2).encode())
-    return path
+def addresses_of(made: Comparison, config: EvaluateConfig) -> dict[str, str]:
+    """Where prediction and truth lie, whichever the folder one stands in."""
+    return {
+        "prediction": full_address(made.prediction, config.prediction),
+        "truth": full_address(made.truth, config.truth),
+    }
 
 
-def sheet_of(table: Contingency, made: Comparison, directory: RunDirectory, config: EvaluateConfig) -> bytes:
+def kept_blocks(made: Comparison, directory: RunDirectory) -> int:
+    """How many blocks of a comparison, whose directory is held, are done."""
+    with open_ledger(directory, made.stage(directory)) as ledger:
+        return ledger.done_count
+
+
+def sheet_of(
+    table: Contingency, made: Comparison, directory: RunDirectory, config: EvaluateConfig, old: Path | None = None
+) -> bytes:
     """The sheet of a finished comparison as PNG: reads only blocks and planes that hold what it shows.
+
+    An ``old`` sheet that shows the same instances on the same image is given back as it is, and no voxel is read.
 
     Raises:
         BadInput: the image is of another shape.
     """
-    from pipeline.evaluation.sheet import drawn, png, view
+    from pipeline.evaluation.sheet import drawn, marked, png, view
 
     raw = open_image(made, config)
     stage = made.stage(directory)
     examples = chosen(table.without_small_truth(config.scoring.ignore_below))
-    with open_ledger(directory, stage) as ledger:
-        places = located(examples, stored_tables(stage, ledger), made.grid, made.prediction, made.truth)
     volumes = made.prediction, made.truth, raw
     size = voxel_size(config, *(volume for volume in volumes if volume is not None))
+    image = None if raw is None or old is None else [str(raw), identity(raw), stored_files(raw)]
+    shown = {"examples": list(map(asdict, examples)), "image": image, "size": size, "teramito": __version__}
+    mark = digest({"blocks": stage.fingerprint, **shown})
+    if old is not None and (found := marked(old, mark)):
+        return found
+    with open_ledger(directory, stage) as ledger:
+        places = located(examples, stored_tables(stage, ledger), made.grid, made.prediction, made.truth)
     views = [view(example, place, volumes, size) for example, place in zip(examples, places, strict=True)]
-    return png(drawn(views, size))
+    return png(drawn(views, size), mark)
 
 
 def open_image(made: Comparison, config: EvaluateConfig) -> Volume | None:
@@ -214,7 +243,7 @@ def open_image(made: Comparison, config: EvaluateConfig) -> Volume | None:
     """
     if config.raw is None:
         return None
-    raw = open_complete(_located(config.raw))
+    raw = open_complete(config.raw)
     if raw.shape != made.truth.shape:
         raise BadInput(
             f"--raw {config.raw} of shape {raw.shape}",
@@ -231,12 +260,6 @@ def voxel_size(config: EvaluateConfig, *volumes: Volume) -> FloatVec3 | None:
     return config.voxel_size_nm or next((size for size in stated if size is not None), None)
 
 
-def _located(address: str) -> str:
-    """An address that means the same in any folder."""
-    prefix = "precomputed://" if address.startswith("precomputed://") else ""
-    return prefix + absolute(address.removeprefix(prefix))
-
-
 def _directory(output: str) -> RunDirectory:
     if is_remote(output):
         raise BadInput(
@@ -246,49 +269,3 @@ def _directory(output: str) -> RunDirectory:
             "Compare into a directory and copy it.",
         )
     return RunDirectory(Path(output).expanduser().absolute())
-
-
-def _block(prediction: Volume, truth: Volume) -> Vec3:
-    """A block of about 2^23 voxels made of whole chunks of both volumes, where these are powers of each other."""
-    extent = prediction.shape
-    block = [min(max(p, t), e) for p, t, e in zip(prediction.chunks, truth.chunks, extent, strict=True)]
-    while prod(block) > _LARGEST_CHUNK:
-        axis = block.index(max(block))
-        block[axis] = -(-block[axis] // 2)
-    while growing := [axis for axis in range(3) if block[axis] < extent[axis] and 2 * prod(block) <= _BLOCK_VOXELS]:
-        axis = min(growing, key=lambda axis: block[axis])
-        block[axis] *= 2
-    return vec3(min(b, e) for b, e in zip(block, extent, strict=True))
-
-
-def _require_comparable(prediction: Volume, truth: Volume) -> None:
-    problems = [_not_labels(volume, f"it holds {volume.dtype}") for volume in (prediction, truth) if _is_float(volume)]
-    if prediction.shape != truth.shape:
-        problems.append(
-            BadInput(
-                f"prediction {prediction} of shape {prediction.shape} and truth {truth} of shape {truth.shape}",
-                "both must have one shape",
-                "they are compared voxel by voxel",
-                "Crop the larger one, or compare at the same resolution.",
-            )
-        )
-    raise_all(problems)
-
-
-def _is_float(volume: Volume) -> bool:
-    return np.dtype(volume.dtype).kind not in "bui"
-
-
-def _negative(volume: Volume, ids: Any) -> list[BadInput]:
-    """What is wrong with ids that were negative before they became unsigned."""
-    found = ids[ids >= 2**63].astype(np.int64) if np.dtype(volume.dtype).kind == "i" else ids[:0]
-    return [_not_labels(volume, f"it holds the value {found.min()}")] if len(found) else []
-
-
-def _not_labels(volume: Volume, why: str) -> BadInput:
-    return BadInput(
-        str(volume),
-        "labels must be whole numbers, 0 for the background and positive for instances",
-        why,
-        "Threshold a probability map and label it first.",
-    )

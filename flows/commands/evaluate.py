@@ -13,22 +13,38 @@ from flows.interrupts import interruptible
 from flows.progress import terminal_watcher
 from pipeline.config import parse_settings
 from pipeline.errors import BadInput
-from pipeline.evaluate import Comparison, comparison, open_image, overlaps, scores_of, sheet_of, write_scores
+from pipeline.evaluate import (
+    Comparison,
+    addresses_of,
+    comparison,
+    kept_blocks,
+    open_image,
+    overlaps,
+    scores_of,
+    sheet_of,
+)
 from pipeline.evaluation.config import EvaluateConfig
 from pipeline.evaluation.matches import require_ending, write_matches
 from pipeline.evaluation.overlaps import Contingency
+from pipeline.evaluation.results import MATCHES, SHEET, require_target, withdraw, write_scores
 from pipeline.files import write_whole
+from pipeline.formats.address import is_remote
 from pipeline.run import RunDirectory
 
 CANCELLED = "cancelled; with --output the blocks compared so far are kept and the same command goes on"
 
 
 def evaluate_command(
-    prediction: Annotated[str, typer.Argument(help="Segmentation: zarr, TIFF, HDF5 (file.h5:dataset), precomputed.")],
+    prediction: Annotated[
+        str, typer.Argument(help="Segmentation: a run's directory, zarr, TIFF, file.h5:dataset, precomputed.")
+    ],
     truth: Annotated[str, typer.Argument(help="Ground truth of the same shape.")],
     output: Annotated[
         str | None, typer.Option("--output", help="Directory for scores, matches and sheet; the same again resumes.")
     ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Compare anew, for example after a volume was changed in place.")
+    ] = False,
     preset: Annotated[
         str | None, typer.Option(help="mitoem (limits 5e3,1.5e4) or challenge2021 (5e3,3e4; ignore below 2000).")
     ] = None,
@@ -54,7 +70,9 @@ def evaluate_command(
 ) -> None:
     """Score a segmentation against the truth: foreground, average precision, information, matches, pictures.
 
-    Example: teramito evaluate run1/precomputed/segmentation truth.tif --json --sheet sheet.png
+    A run's directory stands for its segmentation (precomputed, or the array where that is not exported).
+
+    Example: teramito evaluate run1 truth.tif --json --sheet sheet.png
     """
     given: dict[str, Any] = {
         "prediction": prediction,
@@ -69,8 +87,8 @@ def evaluate_command(
         "cluster": {"kind": "none"},
     }
     config = parse_settings(EvaluateConfig, config_values(None, given, set_))
-    _require_files(config, matches, sheet)
-    scores = _compared(config, matches, sheet)
+    _require_files(config, matches, sheet, again)
+    scores = _compared(config, matches, sheet, again)
     show(scores, as_json, score_lines(scores))
 
 
@@ -82,27 +100,38 @@ def score_lines(scores: dict[str, float]) -> list[str]:
     ]
 
 
-def _compared(config: EvaluateConfig, matches: Path | None, sheet: Path | None) -> dict[str, float]:
+def _compared(config: EvaluateConfig, matches: Path | None, sheet: Path | None, again: bool) -> dict[str, float]:
     from workers.cluster import open_executor
 
     made = comparison(config)
     open_image(made, config)
-    with made.opened() as directory, interruptible(CANCELLED):
+    with made.opened(again) as directory, interruptible(CANCELLED):
+        _say_what_is_kept(made, directory)
         with open_executor(config.cluster) as executor:
             table = overlaps(made, directory, executor, terminal_watcher())
         scores = scores_of(table, config)
-        if made.output is not None:
-            write_scores(directory, scores, config)
+        withdraw(directory.root, config.classes)
         if not config.classes:
             _write_instances(config, made, directory, table, _places(made, directory, matches, sheet))
+        if made.output is not None:
+            write_scores(directory.root, scores, config, addresses_of(made, config))
     return scores
+
+
+def _say_what_is_kept(made: Comparison, directory: RunDirectory) -> None:
+    kept = kept_blocks(made, directory)
+    if not kept:
+        return
+    remote = [str(volume) for volume in (made.prediction, made.truth) if is_remote(volume.url)]
+    unseen = f"; whether {' and '.join(remote)} changed since cannot be seen, --again compares anew" if remote else ""
+    typer.echo(f"{kept} of {len(made.grid)} blocks are taken from {directory.root}{unseen}", err=True)
 
 
 def _places(
     made: Comparison, directory: RunDirectory, matches: Path | None, sheet: Path | None
 ) -> tuple[list[Path], list[Path]]:
     """Where match tables and sheets go: the files named, and the directory."""
-    own = [directory.root / "matches.parquet"], [directory.root / "sheet.png"]
+    own = [directory.root / MATCHES], [directory.root / SHEET]
     named = [path for path in (matches,) if path], [path for path in (sheet,) if path]
     return named if made.output is None else (named[0] + own[0], named[1] + own[1])
 
@@ -116,18 +145,25 @@ def _write_instances(
 ) -> None:
     for path in places[0]:
         write_matches(path, table, config.scoring)
-    picture = sheet_of(table, made, directory, config) if places[1] else b""
+    old = None if made.output is None else directory.root / SHEET
+    picture = sheet_of(table, made, directory, config, old) if places[1] else b""
     for path in places[1]:
         write_whole(path, picture)
 
 
-def _require_files(config: EvaluateConfig, matches: Path | None, sheet: Path | None) -> None:
+def _require_files(config: EvaluateConfig, matches: Path | None, sheet: Path | None, again: bool) -> None:
+    if again and config.output is None:
+        raise BadInput("--again", "it goes with --output", "without a directory everything is compared anyway")
     if config.classes and (matches or sheet):
         raise BadInput("--classes", "it has neither --matches nor --sheet", "a class is no instance")
     if matches is not None:
         require_ending(matches)
-    if sheet is not None and sheet.suffix != ".png":
-        raise BadInput(f"--sheet {sheet}", "the file ends in .png", nearest=f"For example {sheet.with_suffix('.png')}.")
+        require_target("--matches", matches)
+    if sheet is not None:
+        if sheet.suffix != ".png":
+            near = f"For example {sheet.with_suffix('.png')}."
+            raise BadInput(f"--sheet {sheet}", "the file ends in .png", nearest=near)
+        require_target("--sheet", sheet)
 
 
 def _limits(text: str | None) -> tuple[float, float] | None:

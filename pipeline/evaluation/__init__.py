@@ -2,8 +2,8 @@
 
 ``overlaps`` (the table, foreground), ``precision`` (average precision of instances), ``agreement`` (variation of
 information, adapted Rand error), ``classes`` (IoU of class maps), ``scores`` (all of them), ``matches`` (one row an
-instance), ``examples`` and ``sheet`` (pictures). All but the last need numpy alone until a file is written: training
-uses them too.
+instance), ``examples`` and ``sheet`` (pictures), ``inputs`` (the volumes), ``results`` (the directory). All but the
+pictures need numpy alone until a file is written: training uses them too.
 """
 
 from pipeline.evaluation.overlaps import Contingency, foreground

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from pipeline.config import BlockSettings, ClusterSettings, Length, Settings, SizeNm, Voxels
 from pipeline.evaluation.scores import PRESETS, Preset, Scoring
@@ -23,16 +23,26 @@ class EvaluateConfig(Settings):
     block: BlockSettings = BlockSettings()
     cluster: ClusterSettings = ClusterSettings(kind="none")
 
-    @model_validator(mode="after")
-    def _sensible(self) -> EvaluateConfig:
-        if self.size_limits is not None and self.size_limits[0] >= self.size_limits[1]:
-            small, medium = self.size_limits
-            raise ValueError(f"size_limits {small:g},{medium:g}: small instances must end below medium ones, A < B")
-        if self.classes and (self.size_limits is not None or self.ignore_below is not None):
+    @field_validator("size_limits")
+    @classmethod
+    def _rising(cls, limits: tuple[float, float] | None) -> tuple[float, float] | None:
+        if limits is not None and limits[0] >= limits[1]:
+            raise ValueError("small instances must end below medium ones, A < B")
+        return limits
+
+    @field_validator("classes")
+    @classmethod
+    def _of_instances_or_classes(cls, classes: bool, others: ValidationInfo) -> bool:
+        if classes and any(others.data.get(name) is not None for name in ("size_limits", "ignore_below")):
             raise ValueError("size_limits and ignore_below belong to instances, not to classes")
-        if self.cluster.kind == "address" and self.output is None:
+        return classes
+
+    @field_validator("cluster")
+    @classmethod
+    def _where_workers_write(cls, cluster: ClusterSettings, others: ValidationInfo) -> ClusterSettings:
+        if cluster.kind == "address" and "output" in others.data and others.data["output"] is None:
             raise ValueError("cluster.kind address needs an output directory that the workers there can write")
-        return self
+        return cluster
 
     @property
     def scoring(self) -> Scoring:

@@ -55,8 +55,8 @@ class Extent:
 
     @property
     def centre(self) -> Vec3:
-        """The three planes that show most: of the part that shows least, then of all parts together."""
-        return vec3(np.lexsort((areas.sum(axis=0), areas.min(axis=0)))[-1] for areas in self.areas)
+        """The three planes that show most, of the part that shows least, then of all; of equals the middle one."""
+        return vec3(_middle_of_largest(areas.min(axis=0), areas.sum(axis=0)) for areas in self.areas)
 
 
 def chosen(table: Contingency, each: int = EACH) -> list[Example]:
@@ -170,6 +170,13 @@ def _nowhere(example: Example, extent: Vec3) -> Extent:
     parts = len(_parts(example))
     areas = [np.zeros((parts, length), np.int64) for length in extent]
     return Extent(np.array(extent, np.int64), np.zeros(3, np.int64), areas)
+
+
+def _middle_of_largest(least: Counts, together: Counts) -> int:
+    """The median place among those of the largest (least, together)."""
+    most = np.flatnonzero(least == least.max())
+    most = most[together[most] == together[most].max()]
+    return int(most[(len(most) - 1) // 2])
 
 
 def _parts(example: Example) -> list[tuple[int | None, int | None]]:

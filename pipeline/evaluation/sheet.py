@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +28,7 @@ LONGEST_ID = 7
 EDGE = 0.015  # of a picture, white around it
 _PANEL_INCHES = 2.2
 _DPI = 110
+_MARK, _HEAD = "Comment", 4096  # of a PNG: the keyword of a text chunk, and bytes that hold it
 
 
 @dataclass(frozen=True)
@@ -85,11 +87,17 @@ def drawn(views: Sequence[View], size: FloatVec3 | None) -> Figure:
     return figure
 
 
-def png(figure: Figure) -> bytes:
-    """A figure as PNG."""
+def png(figure: Figure, mark: str = "") -> bytes:
+    """A figure as PNG, with a mark in its metadata."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=_DPI)
+    figure.savefig(buffer, format="png", dpi=_DPI, metadata={_MARK: mark})
     return buffer.getvalue()
+
+
+def marked(path: Path, mark: str) -> bytes:
+    """The content of a PNG that bears a mark; nothing where there is none, or one of another mark."""
+    content = path.read_bytes() if path.is_file() else b""
+    return content if f"{_MARK}\0{mark}".encode() in content[:_HEAD] else b""
 
 
 def outlines(labels: NDArray[Any]) -> NDArray[np.float64]:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from flows.cli import app
+from pipeline import __version__
 from pipeline.errors import BadInput, RunCancelled, RunConflict, StageFailed
 from pipeline.evaluate import comparison, contingency, evaluate, overlaps
 from pipeline.evaluation import Contingency
@@ -26,7 +27,7 @@ from pipeline.evaluation.config import EvaluateConfig
 from pipeline.evaluation.scores import PRESETS, Scoring, instance_scores
 from pipeline.executor import PicklingExecutor, SerialExecutor, ThreadsExecutor
 from pipeline.formats import ome_zarr
-from pipeline.geometry import Vec3
+from pipeline.geometry import Box, Vec3
 from pipeline.run import open_ledger
 from pipeline.volume import Volume, open_volume
 
@@ -118,7 +119,8 @@ def test_a_directory_gets_scores_matches_and_a_sheet(pair: tuple[str, str], tmp_
     found = scores(*pair, "--output", out, "--matches", tmp_path / "m.csv", "--raw", pair[0], "--set", BLOCKS)
     written = json.loads((out / "scores.json").read_text())
     assert {key: written[key] for key in KEYS} == found
-    assert (written["size_limits"], written["ignore_below"]) == ([5000, 15000], 0)
+    assert (written["preset"], written["size_limits"], written["ignore_below"]) == ("mitoem", [5000, 15000], 0)
+    assert (written["prediction"], written["truth"], written["teramito"]) == (*pair, __version__)
     assert pyarrow.parquet.read_table(out / "matches.parquet").num_rows >= found["instances_predicted"]
     assert (tmp_path / "m.csv").read_text().startswith('"kind","prediction","prediction_voxels","all_truth"')
     assert (out / "sheet.png").read_bytes().startswith(b"\x89PNG")
@@ -147,6 +149,120 @@ def test_a_changed_input_or_another_directory_is_refused(pair: tuple[str, str], 
     done = invoked(*pair, "--output", tmp_path / "mine")
     assert isinstance(done.exception, RunConflict) and "letter.txt" in str(done.exception)
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["letter.txt"]
+
+
+def edited_in_place(address: str) -> None:
+    """A voxel of the last chunk changed, as a proofreader does it: the metadata are not touched."""
+    volume = open_volume(address)
+    box = Box((8, 10, 12), (12, 20, 24))
+    array = volume.read(box)
+    array[-1, -1, -1] += 1
+    volume.write(box, array)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_truth_that_was_edited_in_place_is_refused_by_name_and_compared_anew_when_asked(
+    pair: tuple[str, str], tmp_path: Path
+) -> None:
+    words = (*pair, "--output", tmp_path / "out", "--set", BLOCKS)
+    before = scores(*words)
+    written = (tmp_path / "out" / "scores.json").read_bytes()
+    edited_in_place(pair[1])
+    done = invoked(*words)
+    assert isinstance(done.exception, RunConflict)
+    said = str(done.exception)
+    assert f"changed since: truth {pair[1]} (" in said and f"prediction {pair[0]}" not in said and "--again" in said
+    assert (tmp_path / "out" / "scores.json").read_bytes() == written
+    anew = scores(*words, "--again")
+    assert anew == instance_scores(
+        Contingency.of(labels(1)[0], open_volume(pair[1]).read(Box.of_shape(SHAPE))), PRESETS["mitoem"]
+    )
+    assert anew != before and scores(*words) == anew
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_metadata_written_anew_as_they_were_are_no_change(pair: tuple[str, str], tmp_path: Path) -> None:
+    words = (*pair, "--output", tmp_path / "out", "--set", BLOCKS)
+    before = scores(*words)
+    for file in Path(pair[1]).rglob("zarr.json"):
+        os.utime(file, (1, 1))
+    assert scores(*words) == before
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_again_empties_no_directory_that_is_not_a_comparison(pair: tuple[str, str], tmp_path: Path) -> None:
+    (tmp_path / "run" / "tables").mkdir(parents=True)
+    (tmp_path / "run" / "run.json").write_text('{"settings": {"input": "volume.zarr"}}')
+    done = invoked(*pair, "--output", tmp_path / "run", "--again")
+    assert isinstance(done.exception, RunConflict)
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["run.json", "tables"]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_resumed_comparison_says_how_many_blocks_it_takes(pair: tuple[str, str], tmp_path: Path) -> None:
+    words = (*pair, "--output", tmp_path / "out", "--set", BLOCKS)
+    assert "are taken from" not in invoked(*words).output
+    assert f"12 of 12 blocks are taken from {tmp_path / 'out'}" in invoked(*words).output
+
+
+def test_the_sheet_is_drawn_again_only_when_it_would_show_something_else(
+    pair: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = (*pair, "--output", tmp_path / "out", "--set", BLOCKS)
+    scores(*words)
+    sheet = tmp_path / "out" / "sheet.png"
+    first = sheet.read_bytes()
+    with monkeypatch.context() as unreadable:
+        unreadable.setattr("pipeline.evaluate.located", lambda *_: pytest.fail("voxels were read"))
+        scores(*words, "--size-limits", "100,200", "--sheet", tmp_path / "copy.png")
+    assert sheet.read_bytes() == first == (tmp_path / "copy.png").read_bytes()
+    scores(*words, "--preset", "challenge2021")
+    assert sheet.read_bytes() != first
+
+
+def test_scores_of_classes_leave_no_files_of_instances_beside_them(pair: tuple[str, str], tmp_path: Path) -> None:
+    for name in "pt":
+        stored(tmp_path, f"{name}8", np.arange(12 * 20 * 24).reshape(SHAPE).astype(np.uint8) % 3)
+    words = (tmp_path / "p8", tmp_path / "t8", "--output", tmp_path / "out")
+    scores(*words)
+    scores(*words, "--classes")
+    assert {"matches.parquet", "sheet.png"}.isdisjoint(path.name for path in (tmp_path / "out").iterdir())
+    written = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert written["classes"] and "size_limits" not in written
+
+
+def test_a_crop_is_part_of_the_address_that_is_kept(pair: tuple[str, str], tmp_path: Path) -> None:
+    cropped = [f"{address}[2:10,:,4:]" for address in pair]
+    scores(*cropped, "--output", tmp_path / "out", "--set", BLOCKS)
+    written = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert written["truth"] == f"{pair[1]}[2:10,0:20,4:24]"
+
+
+@pytest.mark.parametrize("layer", ["precomputed/segmentation", "arrays/segmentation"])
+def test_the_directory_of_a_run_stands_for_its_segmentation(tmp_path: Path, layer: str) -> None:
+    run = tmp_path / "run"
+    (run / "arrays").mkdir(parents=True)
+    (run / "run.json").write_text('{"settings": {}}')
+    (run / layer).parent.mkdir(exist_ok=True)
+    for place, array in ((run / layer, labels(1)[0]), (tmp_path / "t", labels(1)[1])):
+        stored(place.parent, place.name, array)
+    expected = instance_scores(Contingency.of(*labels(1)), PRESETS["mitoem"])
+    assert scores(run, tmp_path / "t", "--set", BLOCKS) == expected
+    assert scores(f"{run}[0:4,:,:]", f"{tmp_path / 't'}[0:4,:,:]")["instances_truth"] <= expected["instances_truth"]
+
+
+def test_targets_that_cannot_be_written_are_refused_before_any_work(
+    pair: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.commands.evaluate.overlaps", lambda *_: pytest.fail("it was compared"))
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "file").touch()
+    for words, expected in (
+        (("--matches", "/proc/x/m.csv"), "be writable"),
+        (("--matches", tmp_path / "file" / "m.csv"), "be writable"),
+        (("--sheet", tmp_path / "folder.png"), "a folder is there"),
+    ):
+        assert expected in refusal(*pair, *words)
 
 
 def test_class_maps_get_an_iou_a_class(tmp_path: Path) -> None:
@@ -276,14 +392,17 @@ def test_blocks_that_are_background_in_both_take_no_file(tmp_path: Path) -> None
 @pytest.mark.usefixtures("undrawn")
 def test_an_unreadable_block_is_named_and_the_others_are_kept(pair: tuple[str, str], tmp_path: Path) -> None:
     torn = Path(pair[0]) / "0" / "c" / "1" / "1" / "0"
-    whole = torn.read_bytes()
-    torn.write_bytes(whole[: len(whole) // 2])
+    whole, written = torn.read_bytes(), torn.stat().st_mtime_ns
+    torn.write_bytes(b"\xff" * len(whole))  # as a failing disk gives it: the file looks the same
+    os.utime(torn, ns=(written, written))
     words = (*pair, "--output", tmp_path / "out", "--set", BLOCKS)
     done = invoked(*words)
     assert isinstance(done.exception, StageFailed)
     assert "stage overlap: 1 of 12 blocks failed" in str(done.exception) and "[4:8,10:20,0:12]" in str(done.exception)
     assert not (tmp_path / "out" / "scores.json").exists()
     torn.write_bytes(whole)
+    os.utime(torn, ns=(written, written))
+    assert "11 of 12 blocks are taken from" in invoked(*words).output
     assert scores(*words) == instance_scores(Contingency.of(*labels(1)), PRESETS["mitoem"])
 
 
@@ -327,12 +446,13 @@ def test_shapes_and_float_maps_are_refused_together_in_one_go(tmp_path: Path) ->
         (("--set", "blok.shape=[1,1,1]"), "block"),
         (("--set", "cluster.kind=address", "--set", "cluster.address=tcp://1.2.3.4:5"), "output directory"),
         (("--output", "s3://bucket/out"), "local or network-mounted"),
+        (("--again",), "goes with --output"),
     ],
 )
 def test_wrong_options_are_refused_in_one_message(pair: tuple[str, str], words: tuple[str, ...], expected: str) -> None:
     message = refusal(*pair, *words)
     assert expected in message
-    assert len(message.splitlines()) == 1
+    assert len(message.splitlines()) == 1 and len(message) < 300
 
 
 def test_an_image_of_another_shape_is_refused_before_any_work(pair: tuple[str, str], tmp_path: Path) -> None:

@@ -115,6 +115,15 @@ def test_only_blocks_that_hold_an_example_are_read(volumes: tuple[Volume, Volume
     assert [str(box) for box in read] == ["[0:4,0:10,12:24]", "[4:8,0:10,12:24]"]
 
 
+def test_of_planes_that_show_as_much_the_middle_one_is_taken(tmp_path: Path) -> None:
+    box = np.zeros(SHAPE, np.uint8)
+    box[2:9, 5:10, 4:15] = 1
+    volume = stored(tmp_path, "box", box)
+    table = Contingency.of(box, box)
+    (place,) = located(chosen(table), [(0, table)], BlockGrid(SHAPE, SHAPE), volume, volume)
+    assert place.centre == (5, 7, 9)
+
+
 def test_outlines_run_between_pixels_of_different_labels() -> None:
     labels = np.zeros((3, 4), np.uint64)
     labels[1, 1:3] = [HUGE, HUGE - 1]
