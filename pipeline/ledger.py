@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ from pipeline.errors import RunConflict
 from pipeline.stage import BlockResult
 
 FSYNC_SECONDS = 1.0
+SHOWN_BYTES = 60  # of a damaged line
+LINE = re.compile(rb"(\d{1,18}) (?:\d{1,18}(?: \d{1,18}){3}|! .*)\n")
 REPLAY_BYTES = 2**22  # read at a time: a ledger of 10^6 blocks (20 MB) is reopened in under a second, in little memory
 
 
@@ -55,17 +58,23 @@ class Record:
         self.failures.pop(result.number, None)
 
     def note_lines(self, lines: Sequence[bytes]) -> None:
-        """As ``note`` of every line in order, the finished blocks all at once."""
+        """As ``note`` of every line in order, the finished blocks all at once.
+
+        Raises:
+            ValueError, IndexError: a line is none of a ledger, or of a block that there is not.
+        """
         failed = [line for line in lines if b"!" in line]
         finished = [line for line in lines if b"!" not in line] if failed else lines
         if finished:
-            numbers, counts, *times = np.loadtxt(finished, np.int64, comments=None, ndmin=2).T
+            numbers, counts, read, op, write = np.loadtxt(finished, np.int64, comments=None, ndmin=2).T
+            if numbers.min() < 0:
+                raise IndexError(f"block {numbers.min()}")
             self.done[numbers] = True
             self.counts[numbers] = counts  # a block that stands there twice keeps its last count
-            self.seconds += np.sum(times, axis=1) / 1000
+            self.seconds += np.sum((read, op, write), axis=1) / 1000
             self._done_count = int(np.count_nonzero(self.done))
         for line in failed:
-            self.note(parse_line(line.decode().removesuffix("\n")))
+            self.note(_of_a_block(line, self.size))
         for number in [number for number in self.failures if self.done[number]]:
             del self.failures[number]
 
@@ -80,7 +89,7 @@ class Ledger(Record):
         size: number of blocks of the stage's grid.
 
     Raises:
-        RunConflict: the file belongs to another fingerprint or grid.
+        RunConflict: the file belongs to another fingerprint or grid, or a line of it cannot be read.
     """
 
     def __init__(self, path: Path, stage: str, fingerprint: str, size: int) -> None:
@@ -137,7 +146,7 @@ class Ledger(Record):
             if not first.endswith(b"\n"):
                 self._start(header)
                 return
-            self._require_same(json.loads(first), header)
+            self._require_same(_header(self.path, first), header)
             torn = _note_whole_lines(file, self)
         if torn:
             os.truncate(self.path, self.path.stat().st_size - torn)
@@ -156,12 +165,16 @@ class Ledger(Record):
 
 
 def read_record(path: Path) -> tuple[dict[str, Any], Record] | None:
-    """The first line and the record of a ledger, also while a run writes it; None before its first line is whole."""
+    """The first line and the record of a ledger, also while a run writes it; None before its first line is whole.
+
+    Raises:
+        RunConflict: a line of it cannot be read.
+    """
     with path.open("rb") as file:
         first = file.readline()
         if not first.endswith(b"\n"):
             return None
-        header = json.loads(first)
+        header = _header(path, first)
         record = Record(header["blocks"])
         _note_whole_lines(file, record)
     return header, record
@@ -169,12 +182,47 @@ def read_record(path: Path) -> tuple[dict[str, Any], Record] | None:
 
 def _note_whole_lines(file: BinaryIO, record: Record) -> int:
     """Take in the lines from here on; how many bytes a torn last one has."""
+    before = 1
     while lines := file.readlines(REPLAY_BYTES):
         torn = b"" if lines[-1].endswith(b"\n") else lines.pop()
-        record.note_lines(lines)
+        try:
+            record.note_lines(lines)
+        except (ValueError, IndexError, OverflowError):
+            bad = next((n for n, line in enumerate(lines) if not _is_readable(line, record.size)), 0)
+            remedy = "Delete that line and run the same command again: its block, if it was one, is computed again"
+            raise _unreadable(Path(file.name), before + bad + 1, lines[bad], remedy) from None
+        before += len(lines)
         if torn:  # and nothing after it: a run that writes at this moment would go on in the middle of a line
             return len(torn)
     return 0
+
+
+def _header(path: Path, first: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(first)
+    except ValueError:
+        found = None
+    if isinstance(found, dict) and isinstance(found.get("stage"), str) and isinstance(found.get("blocks"), int):
+        return found
+    raise _unreadable(path, 1, first, "Delete the ledger and run the same command again: the stage is computed again")
+
+
+def _unreadable(path: Path, number: int, line: bytes, remedy: str) -> RunConflict:
+    shown = line[:SHOWN_BYTES].decode(errors="replace").rstrip("\n")
+    return RunConflict(f"{path}, line {number}: no ledger wrote this line, {shown!r}; the file was damaged. {remedy}.")
+
+
+def _is_readable(line: bytes, size: int) -> bool:
+    found = LINE.fullmatch(line)
+    return found is not None and int(found[1]) < size
+
+
+def _of_a_block(line: bytes, size: int) -> BlockResult:
+    """A line of a ledger of so many blocks as a result; ValueError or IndexError for any other line."""
+    result = parse_line(line.decode(errors="replace").removesuffix("\n"))
+    if not 0 <= result.number < size:
+        raise IndexError(f"block {result.number} of {size}")
+    return result
 
 
 def _line(result: BlockResult) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import BadInput
+from pipeline.formats.address import is_remote
 from pipeline.geometry import FloatVec3, vec3
 from pipeline.grid import BlockGrid
-from pipeline.ledger import parse_line
+from pipeline.ledger import Record, read_record
 from pipeline.volume import Volume, open_volume
 
 WRITERS = {
@@ -32,14 +32,6 @@ WRITERS = {
 """The stage that writes each array of a run."""
 SHOWN = 3
 _STORED = re.compile(r"(/\S.*?)/arrays/(\w+) \[[\d:,]+\]: the stored voxels must be readable")
-
-
-@dataclass(frozen=True)
-class Written:
-    """What a ledger says without being opened for writing: one flag a block, and why blocks failed last."""
-
-    done: npt.NDArray[np.bool_]
-    failures: dict[int, str]
 
 
 def open_complete(address: str, voxel_size_nm: FloatVec3 | None = None) -> Volume:
@@ -56,7 +48,7 @@ def open_complete(address: str, voxel_size_nm: FloatVec3 | None = None) -> Volum
 def require_complete_array(volume: Volume, address: str = "") -> None:
     """Refuse ``RUN/arrays/NAME`` or ``RUN/precomputed/NAME`` when blocks of it (of its crop, if cropped) are missing.
 
-    Any other volume passes. Reads ``RUN/run.json`` and one ledger.
+    Any other volume passes. Reads ``RUN/run.json`` and one ledger. Links are followed.
 
     Args:
         volume: as opened; its crop counts.
@@ -64,32 +56,22 @@ def require_complete_array(volume: Volume, address: str = "") -> None:
 
     Raises:
         BadInput: names how many blocks are missing, the first boxes, and the remedy.
+        RunConflict: a line of the ledger cannot be read.
     """
-    found = _place_in_run(Path(volume.url))
+    if is_remote(volume.url):
+        return
+    given = Path(volume.url)
+    # As named, too: a run's arrays/ may itself be a link to another disk, with no ledgers beside.
+    found = _place_in_run(given) or _place_in_run(given.resolve())
     if found is None:
         return
     root, stage, grid = found
     if grid is None:
         return
-    written = read_ledger(_ledger(root, stage), len(grid))
-    missing = _missing(grid, written.done, volume)
+    record = _record(_ledger(root, stage), len(grid))
+    missing = _missing(grid, record.done, volume)
     if len(missing):
-        raise _incomplete(address or str(volume), root, stage, grid, (written, missing))
-
-
-def read_ledger(path: Path, blocks: int) -> Written:
-    """Which blocks a ledger holds, also while a run appends to it; nothing is done where there is none."""
-    done = np.zeros(blocks, np.bool_)
-    failures: dict[int, str] = {}
-    text = path.read_text() if path.exists() else ""
-    for result in map(parse_line, text.split("\n")[1:-1]):  # without the header, and without a line being written
-        if result.number >= blocks:  # of another grid
-            continue
-        if result.error is None:
-            done[result.number] = True
-        else:
-            failures[result.number] = result.error
-    return Written(done, failures)
+        raise _incomplete(address or str(volume), root, stage, grid, (record, missing))
 
 
 def damage_remedy(failures: Iterable[str]) -> str:
@@ -112,6 +94,12 @@ def damage_remedy(failures: Iterable[str]) -> str:
 
 def _ledger(root: Path, stage: str) -> Path:
     return root / "ledgers" / f"{stage}.ledger"
+
+
+def _record(path: Path, blocks: int) -> Record:
+    """What a ledger says of so many blocks; nothing is done where there is none, or one of another grid."""
+    found = read_record(path) if path.exists() else None
+    return Record(blocks) if found is None or found[1].size != blocks else found[1]
 
 
 def _place_in_run(url: Path) -> tuple[Path, str, BlockGrid | None] | None:
@@ -160,12 +148,12 @@ def _missing(grid: BlockGrid, done: npt.NDArray[np.bool_], volume: Volume) -> np
 
 
 def _incomplete(
-    address: str, root: Path, stage: str, grid: BlockGrid, found: tuple[Written, npt.NDArray[np.intp]]
+    address: str, root: Path, stage: str, grid: BlockGrid, found: tuple[Record, npt.NDArray[np.intp]]
 ) -> BadInput:
-    written, missing = found
+    record, missing = found
     boxes = ", ".join(str(grid[int(number)].core) for number in missing[:SHOWN])
     more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
-    failed = [written.failures[number] for number in missing.tolist() if number in written.failures]
+    failed = [record.failures[number] for number in missing.tolist() if number in record.failures]
     reason = f" One failed with: {failed[0].rstrip('.')}." if failed else ""
     return BadInput(
         f"{address}: {len(missing)} of {len(grid)} blocks of stage {stage} are missing in {root} ({boxes}{more})",

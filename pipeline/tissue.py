@@ -10,7 +10,8 @@ import numpy.typing as npt
 from pipeline.errors import BadInput
 from pipeline.geometry import Box, Vec3, vec3
 from pipeline.ops.resample import coarse_box
-from pipeline.volume import Volume, open_volume
+from pipeline.source_run import open_complete
+from pipeline.volume import Volume
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +41,10 @@ def open_tissue(address: str, source: Volume) -> TissueMask:
     least.
 
     Raises:
-        BadInput: the shape is not the volume's nor coarser by whole factors, or the voxel sizes contradict it.
+        BadInput: the shape is not the volume's nor coarser by whole factors, the voxel sizes contradict it, or a run
+            has not finished it.
     """
-    volume = open_volume(address)
+    volume = open_complete(address)
     spans = [_factors(n, length) for n, length in zip(source.shape, volume.shape, strict=True)]
     if not all(spans):
         raise BadInput(

@@ -10,7 +10,7 @@ from command_line import Teramito
 from tiny_run import arguments, ledger_lines, phantom_values, result_of, run_here, settings, write_volume
 
 from pipeline.errors import BadInput
-from pipeline.source_run import open_complete, read_ledger
+from pipeline.source_run import open_complete
 
 BLOCKS = {"block.shape": [12, 32, 16]}  # five
 SHAPE = (12, 32, 80)
@@ -123,9 +123,39 @@ def test_a_layer_that_somebody_put_beside_those_of_a_run_is_taken(source: Path, 
     assert open_complete(f"precomputed://{theirs}").shape == SHAPE
 
 
-def test_a_ledger_is_read_as_its_owner_reads_it(whole: Path) -> None:
-    assert read_ledger(whole / "ledgers" / "predict.ledger", 5).done.all()
-    assert not read_ledger(whole / "ledgers" / "none.ledger", 5).done.any()
+@pytest.mark.parametrize("linked", ["run", "run/arrays", "run/arrays/segmentation"])
+def test_an_unfinished_array_behind_a_link_is_unfinished(linked: str, source: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(source / linked.removeprefix("run").lstrip("/"))
+    address = str(link) + "run/arrays/segmentation".removeprefix(linked)
+    assert open_complete(address).shape == SHAPE
+    _forget(source, "relabel", 2)
+    with pytest.raises(BadInput, match="1 of 5 blocks of stage relabel are missing"):
+        open_complete(address)
+
+
+def test_a_run_whose_arrays_lie_on_another_disk_is_held_to_its_ledgers(source: Path, tmp_path: Path) -> None:
+    (source / "arrays").rename(tmp_path / "disk")
+    (source / "arrays").symlink_to(tmp_path / "disk")
+    _forget(source, "relabel", 2)
+    with pytest.raises(BadInput, match="1 of 5 blocks of stage relabel are missing"):
+        open_complete(f"{source}/arrays/segmentation")
+
+
+def test_a_ledger_of_another_grid_says_nothing_of_this_one(source: Path) -> None:
+    ledger = source / "ledgers" / "relabel.ledger"
+    ledger.write_text(ledger.read_text().replace('"blocks": 5', '"blocks": 9'))
+    with pytest.raises(BadInput, match="5 of 5 blocks of stage relabel are missing"):
+        open_complete(f"{source}/arrays/segmentation")
+
+
+def test_an_unfinished_tissue_mask_is_refused(source: Path, raw: str, tiny_model: Path, teramito: Teramito) -> None:
+    mask = f"{source}/arrays/segmentation"
+    given = ["plan", "--input", raw, "--model", str(tiny_model), "--set", f"instances.tissue_mask={mask}"]
+    given += ["--set", "predict.patch=[4,16,16]"]
+    assert teramito(*given).code == 0
+    _forget(source, "relabel", 2)
+    teramito(*given).refuses(f"{mask}: 1 of 5 blocks of stage relabel are missing")
 
 
 def _chunks(run: Path, array: str) -> list[Path]:

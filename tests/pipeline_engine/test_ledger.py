@@ -127,8 +127,58 @@ def test_a_line_that_no_ledger_wrote_is_not_taken_for_a_block(tmp_path: Path) ->
         ledger.append(BlockResult(1, 11))
     with (tmp_path / "l").open("a") as file:
         file.write("2 22\n")
-    with pytest.raises(ValueError, match="number of columns changed"):
+    with pytest.raises(RunConflict, match="line 3: no ledger wrote this line, '2 22'"):
         opened(tmp_path / "l")
+
+
+@pytest.mark.parametrize("read_at_a_time", [1, 2**22])
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"garbage",
+        b"garbage!",
+        b"\x00\x00\xff\xff",
+        b"\xff ! torn",
+        b"2 22",
+        b"2 22 0",
+        b"2 22 0 0 0 0",
+        b"2 22 0 0 x",
+        b"-1 22 0 0 0",
+        b"-1 ! it broke",
+        b"%d 22 0 0 0" % SIZE,
+        b"%d ! it broke" % SIZE,
+        b"9" * 30 + b" 22 0 0 0",
+        b"2 " + b"9" * 30 + b" 0 0 0",
+    ],
+)
+@pytest.mark.parametrize("after", [b"", b"3 33 0 0 0\n"])
+def test_a_damaged_line_is_named_with_its_number_and_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, garbage: bytes, after: bytes, read_at_a_time: int
+) -> None:
+    monkeypatch.setattr("pipeline.ledger.REPLAY_BYTES", read_at_a_time)
+    path = tmp_path / "l"
+    with opened(path) as ledger:
+        for number in range(2):
+            ledger.append(BlockResult(number, 11))
+    with path.open("ab") as file:
+        file.write(garbage + b"\n" + after)
+    before = path.read_bytes()
+    for read in (opened, read_record):
+        with pytest.raises(RunConflict, match=rf"{path}, line 4: .*Delete that line and run the same command"):
+            read(path)
+    assert path.read_bytes() == before
+    path.write_bytes(before.replace(garbage + b"\n" + after, after))
+    with opened(path) as ledger:
+        assert ledger.done_count == (3 if after else 2)
+
+
+@pytest.mark.parametrize("first", ["garbage", "[1, 2]", '{"stage": "label"}', '{"blocks": 5}', "\x00\x00"])
+def test_a_damaged_first_line_is_named_with_the_remedy(tmp_path: Path, first: str) -> None:
+    path = tmp_path / "l"
+    path.write_text(first + "\n1 11 0 0 0\n")
+    for read in (opened, read_record):
+        with pytest.raises(RunConflict, match=rf"{path}, line 1: .*Delete the ledger and run the same command"):
+            read(path)
 
 
 def test_done_blocks_are_counted_once_however_often_they_are_done(tmp_path: Path) -> None:
