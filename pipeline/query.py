@@ -1,15 +1,12 @@
 """Rows of the instance table by a condition, streamed: filters reach the Parquet files, sorting keeps the best N only.
 
-A condition is read by Python's own parser and nothing of it is ever run: columns, numbers, ``true``, ``false``,
-comparisons (also chained), ``and``, ``or``, ``not``, brackets.
+Conditions are those of ``pipeline.conditions``.
 """
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import reduce
 from operator import or_
 from pathlib import Path
@@ -19,22 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
+from pipeline.conditions import column_of, condition
 from pipeline.errors import BadInput
 
-EXAMPLE = 'For example "volume_um3 > 0.1 and touches_border == false".'
 GATHERED = 2**16  # rows between two sorts
 LOOKED_UP = 100  # rows up to which looking them up again is cheaper than reading every column of every row
 AHEAD = {"batch_size": 2**15, "batch_readahead": 2, "fragment_readahead": 1}  # pyarrow's own hold 16 times as much
-COMPARISONS: dict[type[ast.cmpop], str] = {
-    ast.Lt: "less",
-    ast.LtE: "less_equal",
-    ast.Gt: "greater",
-    ast.GtE: "greater_equal",
-    ast.Eq: "equal",
-    ast.NotEq: "not_equal",
-}
-TURNED = {"less": "greater", "less_equal": "greater_equal", "greater": "less", "greater_equal": "less_equal"}
-Literal = bool | int | float
 
 
 @dataclass(frozen=True)
@@ -59,7 +46,10 @@ class InstanceTable:
                 f"See how far it is: teramito status {path.parent}.",
             )
         try:
-            return cls(path, ds.dataset(path, format="parquet"))
+            stored = ds.dataset(path, format="parquet")
+            if not stored.schema.names:
+                raise pa.ArrowInvalid("it holds no columns")
+            return cls(path, stored)
         except (pa.ArrowException, OSError) as error:
             raise _torn(path, error) from error
 
@@ -89,22 +79,25 @@ class InstanceTable:
             sort: a column, rising; ``-COLUMN`` falling. Equal rows stay in the order of ids, nulls come last. Without
                 a limit all rows that the condition keeps are held in memory.
             limit: at most this many rows.
-            columns: which, in this order; None for all.
+            columns: which, in this order, each once; None for all.
 
         Raises:
-            BadInput: an unknown column, a condition that cannot be read, a torn file.
+            BadInput: an unknown or repeated column, none at all, a condition that cannot be read; a torn file, then
+                when rows are taken.
         """
-        chosen = self.columns if columns is None else [self._column(name, "--columns") for name in columns]
+        chosen = self.columns if columns is None else self._chosen(columns)
         condition = self._condition(where)
+        if sort is None:
+            return self._rows(chosen, condition, None, limit)
+        key = column_of(sort.removeprefix("-"), self.stored.schema, "--sort")[0]
+        return self._rows(chosen, condition, (key, "descending" if sort.startswith("-") else "ascending"), limit)
+
+    def _rows(
+        self, chosen: list[str], condition: Any, by: tuple[str, str] | None, limit: int | None
+    ) -> Iterator[pa.RecordBatch]:
         try:
-            if sort is not None:
-                key = self._column(sort.removeprefix("-"), "--sort")
-                batches = self._sorted(
-                    chosen, condition, (key, "descending" if sort.startswith("-") else "ascending"), limit
-                )
-            else:
-                batches = self._read(chosen, condition)
-            for batch in _cut(batches, limit):
+            found = self._read(chosen, condition) if by is None else self._sorted(chosen, condition, by, limit)
+            for batch in _cut(found, limit):
                 yield batch.select(chosen)
         except (pa.ArrowException, OSError) as error:
             raise _torn(self.path, error) from error
@@ -135,121 +128,16 @@ class InstanceTable:
         return ["id"] if "id" in self.columns else []
 
     def _condition(self, where: str | None) -> Any:
-        return None if where is None else _Condition(where, self).expression()
+        return None if where is None else condition(where, self.stored.schema)
 
-    def _column(self, name: str, place: str) -> str:
-        if name in self.columns:
-            return name
-        near = get_close_matches(name, self.columns, 1)
-        hint = f"Did you mean {near[0]}? " if near else ""
-        raise BadInput(
-            f"{place} {name}", "there is no such column", nearest=f"{hint}Columns: {', '.join(self.columns)}."
-        )
-
-    def column(self, name: str, place: str) -> tuple[str, pa.DataType]:
-        """A column's name and type.
-
-        Raises:
-            BadInput: there is none; names the nearest.
-        """
-        return self._column(name, place), self.stored.schema.field(name).type
-
-
-class _Condition:
-    """One ``--where``, read."""
-
-    def __init__(self, text: str, table: InstanceTable) -> None:
-        self.text, self.table = text, table
-
-    def expression(self) -> Any:
-        """As pyarrow takes it."""
-        try:
-            tree = ast.parse(self.text.strip(), mode="eval")
-        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            raise self._refused("it must be a condition", str(getattr(error, "msg", error))) from None
-        return self._truth(tree.body)
-
-    def _truth(self, node: ast.expr) -> Any:
-        """A part that is true or false for each row."""
-        if isinstance(node, ast.BoolOp):
-            first, *others = (self._truth(value) for value in node.values)
-            for other in others:
-                first = first & other if isinstance(node.op, ast.And) else first | other
-            return first
-        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
-            return ~self._truth(node.operand)
-        if isinstance(node, ast.Compare):
-            return self._comparison(node)
-        if isinstance(node, ast.Name):
-            name, kind = self.table.column(node.id, "--where")
-            if pa.types.is_boolean(kind):
-                return ds.field(name)
-            raise self._refused(f"{name} is {kind}, not true or false", "a condition compares it with something")
-        raise self._refused("it must compare columns with values", f"this is something else: {ast.unparse(node)}")
-
-    def _comparison(self, node: ast.Compare) -> Any:
-        sides = [node.left, *node.comparators]
-        parts = [
-            self._compared(left, operator, right)
-            for left, operator, right in zip(sides, node.ops, sides[1:], strict=False)
-        ]
-        first, *others = parts
-        for other in others:
-            first = first & other
-        return first
-
-    def _compared(self, left: ast.expr, operator: ast.cmpop, right: ast.expr) -> Any:
-        name = COMPARISONS.get(type(operator))
-        if name is None:
-            raise self._refused("comparisons are < <= > >= == !=", f"this is another one: {ast.unparse(left)} ...")
-        a, b = self._operand(left), self._operand(right)
-        if isinstance(a, str) and isinstance(b, str):
-            return getattr(pc, name)(*(self._number(column) for column in (a, b)))
-        if isinstance(a, str) and not isinstance(b, str):
-            return self._with_value(a, name, b)
-        if isinstance(b, str) and not isinstance(a, str):
-            return self._with_value(b, TURNED.get(name, name), a)
-        raise self._refused("a comparison names a column", f"this names none: {ast.unparse(left)} ...")
-
-    def _operand(self, node: ast.expr) -> str | Literal:
-        """The name of a column, or a value."""
-        sign = 1
-        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-            node, sign = node.operand, -1
-        if isinstance(node, ast.Constant) and isinstance(node.value, int | float) and not isinstance(node.value, bool):
-            return sign * node.value
-        if isinstance(node, ast.Constant) and isinstance(node.value, bool) and sign == 1:
-            return node.value
-        if isinstance(node, ast.Name) and sign == 1:
-            truths = {"true": True, "false": False}
-            return truths[node.id] if node.id in truths else self.table.column(node.id, "--where")[0]
-        raise self._refused("values are columns, numbers, true and false", f"this is none: {ast.unparse(node)}")
-
-    def _number(self, column: str) -> Any:
-        """A column to compare with another: ids and sizes as float64, as the others are."""
-        kind = self.table.column(column, "--where")[1]
-        return ds.field(column) if pa.types.is_boolean(kind) else ds.field(column).cast(pa.float64(), safe=False)
-
-    def _with_value(self, column: str, comparison: str, value: Literal) -> Any:
-        """A column against a value of its own type: an id above 2^53 is compared exactly."""
-        kind = self.table.column(column, "--where")[1]
-        field = ds.field(column)
-        if pa.types.is_boolean(kind) != isinstance(value, bool):
-            wanted = "true or false" if pa.types.is_boolean(kind) else "a number"
-            raise self._refused(f"{column} is compared with {wanted}", f"{value} is none")
-        if pa.types.is_integer(kind):
-            if float(value).is_integer():
-                field, value = field, int(value)
-            else:
-                field, kind = field.cast(pa.float64(), safe=False), pa.float64()
-        try:
-            scalar = pa.scalar(value, type=kind)
-        except (pa.ArrowException, OverflowError):
-            raise self._refused(f"{column} is {kind}", f"it never holds {value}") from None
-        return getattr(pc, comparison)(field, scalar)
-
-    def _refused(self, rule: str, why: str) -> BadInput:
-        return BadInput(f"--where {self.text!r}", rule, why, f"{EXAMPLE} Columns: {', '.join(self.table.columns)}.")
+    def _chosen(self, names: Sequence[str]) -> list[str]:
+        given = f"--columns {','.join(names)!r}"
+        if not names:
+            raise BadInput(given, "it must name a column", nearest=f"Columns: {', '.join(self.columns)}.")
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise BadInput(given, "a column is shown once", f"{' and '.join(repeated)} stands there more than once")
+        return [column_of(name, self.stored.schema, "--columns")[0] for name in names]
 
 
 def _first_of(

@@ -16,13 +16,14 @@ from flows.commands.options import Json
 from flows.commands.run import Command, existing_run
 from pipeline.errors import BadInput
 from pipeline.query import InstanceTable
+from pipeline.run import RunDirectory, recorded
 from pipeline.verify import is_finished
 
 Row = dict[str, Any]
 
 
 def table(
-    directory: Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run.")],
+    directory: Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run, or its instances.parquet.")],
     where: Annotated[
         str | None, typer.Option(help='A condition, for example "volume_um3 > 0.1 and touches_border == false".')
     ] = None,
@@ -30,7 +31,7 @@ def table(
     limit: Annotated[
         int, typer.Option(min=0, help="At most this many rows; 0 for all (sorted, all of them are held in memory).")
     ] = 20,
-    columns: Annotated[str | None, typer.Option(help="Columns to show, separated by commas; all if empty.")] = None,
+    columns: Annotated[str | None, typer.Option(help="Columns to show, separated by commas; all if not given.")] = None,
     as_json: Json = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False,
 ) -> None:
@@ -40,10 +41,7 @@ def table(
     """
     if as_json and as_csv:
         raise BadInput("--json --csv", "give one of them")
-    run = existing_run(directory)
-    found = InstanceTable.open(run.instances)
-    if not is_finished(run):
-        typer.echo(f"warning: {run.root} is not verified yet; its table may change", err=True)
+    found = _opened(directory)
     names = None if columns is None else [name.strip() for name in columns.split(",") if name.strip()]
     batches = found.rows(where, sort, limit or None, names)
     rows = (row for batch in batches for row in batch.to_pylist())
@@ -55,6 +53,35 @@ def table(
     else:
         _print_lines(list(rows), shown)
         typer.echo(f"{found.count(where):,} of {found.count():,} instances match", err=True)
+
+
+def instances_run(directory: Path) -> RunDirectory:
+    """The directory of a run that makes instances.
+
+    Raises:
+        BadInput: there is no run, or the directory is that of a comparison.
+    """
+    run = existing_run(directory)
+    if "truth" in recorded(run)["settings"]:
+        raise BadInput(
+            str(directory),
+            "this is the directory of a comparison, not of a run",
+            "teramito evaluate made it, and it holds no instances",
+            "Give the directory that was the --output of a run.",
+        )
+    return run
+
+
+def _opened(directory: Path) -> InstanceTable:
+    """The table of a run, or the one at a path; a word where it may still change."""
+    path = directory.expanduser().absolute()
+    named = path.suffix == ".parquet" and not RunDirectory(path).manifest.exists()
+    if named and not RunDirectory(path.parent).manifest.exists():
+        return InstanceTable.open(path)  # copied from somewhere
+    run = instances_run(path.parent if named else directory)
+    if not is_finished(run):
+        typer.echo(f"warning: {run.root} is not verified yet; its table may change", err=True)
+    return InstanceTable.open(path if named else run.instances)
 
 
 def _print_json(rows: Iterator[Row]) -> None:

@@ -82,6 +82,25 @@ def _found(run: Path, **given: Any) -> list[dict[str, Any]]:
         ("touches_border != True", lambda r: not r["touches_border"]),
         ("mean_semantic_probability > 0.99", lambda r: (r["mean_semantic_probability"] or 0) > 0.99),
         ("voxels > 1000", lambda r: False),
+        ("voxels <= 10.5", lambda r: r["voxels"] <= 10.5),
+        ("voxels < 10.5", lambda r: r["voxels"] < 10.5),
+        ("10.5 <= voxels", lambda r: r["voxels"] >= 10.5),
+        ("voxels == 10.5", lambda r: False),
+        ("not voxels == 10.5", lambda r: True),
+        ("voxels != 10.5", lambda r: True),
+        ("voxels > -1", lambda r: True),
+        ("voxels >= -0.5 and -1 != voxels", lambda r: True),
+        ("voxels < -1 or voxels == -1 or voxels <= -0.5", lambda r: False),
+        ("id < 1e30", lambda r: True),
+        ("id < 1e999 and id != 1e999", lambda r: True),
+        ("id > 1e30 or id == 1e30 or id >= 1e999", lambda r: False),
+        ("not id < 1e30", lambda r: False),
+        (f"id < {'9' * 400}", lambda r: True),
+        (f"id < -{'9' * 400} or id > {'9' * 400}", lambda r: False),
+        (f"z0_nm < {'9' * 400} and z0_nm > -{'9' * 400}", lambda r: True),
+        (f"volume_um3 < {BIG + 1}", lambda r: True),
+        ("id == 18446744073709551616", lambda r: False),
+        ("id <= 18446744073709551615", lambda r: True),
     ],
 )
 def test_a_condition_keeps_the_rows_it_says(where: str, wanted: Any, run: Path, rows: list[dict[str, Any]]) -> None:
@@ -137,8 +156,9 @@ def test_rows_without_a_sort_stop_at_the_limit_in_the_order_of_ids(run: Path) ->
         ("1 < 2", ("a comparison names a column",)),
         ("voxels > true", ("voxels is compared with a number",)),
         ("touches_border == 1", ("touches_border is compared with true or false",)),
-        ("voxels > -1", ("voxels is uint64", "it never holds -1")),
-        ("id == 18446744073709551616", ("id is uint64", "it never holds")),
+        (f"touches_border == 0x{'f' * 5000}", ("touches_border is compared with true or false", "this is a number")),
+        (f"0x{'f' * 5000}", ("it must compare columns",)),
+        ("not " * 2000 + "touches_border", ()),
         ("voxels in (1, 2)", ("comparisons are < <= > >= == !=",)),
         ("voxels == 'a'", ("values are columns, numbers, true and false",)),
         ("__import__('os').system('x') == 0", ("values are columns, numbers", "this is none: __import__")),
@@ -187,10 +207,33 @@ def test_what_is_not_a_number_is_null_in_json(run: Path, teramito: Teramito) -> 
 def test_the_command_refuses_what_it_cannot_do(run: Path, tmp_path: Path, teramito: Teramito) -> None:
     teramito("table", str(run), "--sort", "size").refuses("--sort size: there is no such column", "Columns: id")
     teramito("table", str(run), "--columns", "id,voxel").refuses("--columns voxel", "Did you mean voxels?")
+    teramito("table", str(run), "--columns", "id,voxels,id").refuses("--columns 'id,voxels,id'", "id stands there more")
+    for none in ("", " ,"):
+        teramito("table", str(run), "--columns", none).refuses("--columns ''", "it must name a column", "Columns: id")
+    assert teramito("table", str(run), "--columns", "size", "--csv").out == ""
     teramito("table", str(run), "--json", "--csv").refuses("give one of them")
     teramito("table", str(tmp_path)).refuses("this is no run directory")
     (tmp_path / "run.json").write_text('{"settings": {}}')
     teramito("table", str(tmp_path)).refuses("must have an instance table", f"teramito status {tmp_path}")
+
+
+def test_the_table_itself_may_be_named_in_a_run_or_anywhere(run: Path, tmp_path: Path, teramito: Teramito) -> None:
+    given = ["--where", "voxels > 55", "--json"]
+    of_the_run = teramito("table", str(run), *given)
+    named = teramito("table", str(run / "instances.parquet"), *given)
+    assert (named.json, named.err) == (of_the_run.json, of_the_run.err)
+    assert "not verified yet" in named.err
+    (tmp_path / "copy.parquet").symlink_to(run / "instances.parquet")
+    copied = teramito("table", str(tmp_path / "copy.parquet"), *given)
+    assert (copied.json, copied.err) == (of_the_run.json, "")
+    (tmp_path / "empty.parquet").mkdir()
+    teramito("table", str(tmp_path / "empty.parquet")).refuses("it holds no columns")
+
+
+def test_the_directory_of_a_comparison_is_no_run(tmp_path: Path, teramito: Teramito) -> None:
+    (tmp_path / "run.json").write_text('{"settings": {"prediction": {}, "truth": {}}}')
+    for given in (["table", str(tmp_path)], ["tune", str(tmp_path), "truth"]):
+        teramito(*given).refuses(f"{tmp_path}: this is the directory of a comparison", "the --output of a run")
 
 
 @pytest.mark.parametrize("keep", [0, 30, -40])
