@@ -256,6 +256,9 @@ class Search:
                 f"the labelled part has {self.objects} true instances: each one moves AP by about "
                 f"{1 / self.objects:.2f}, so a small gain may be chance. Label more of the volume"
             )
+        kept = {"tissue_mask": self.base.tissue_mask is not None, "drop_border": self.base.drop_border}
+        if dropping := " and ".join(name for name, given in kept.items() if given):
+            yield f"{dropping} of the run: not counted in these scores, kept in what is written"
         ends = {"grow_nm": {0.0}, "boundary_below": {1.0}}  # of what there is, not of the search
         searched: dict[str, Sequence[float]] = {**self.axes, "minimum_voxels": (-1, *self.minima)}
         for name, values in searched.items():

@@ -12,17 +12,19 @@ import typer
 import yaml
 
 from flows.commands.options import Json, show
-from flows.commands.run import Command, existing_run
+from flows.commands.run import Command
+from flows.commands.table import instances_run
 from pipeline.config import InstanceSettings, parse_settings
 from pipeline.errors import BadInput
 from pipeline.files import write_whole
-from pipeline.geometry import float_vec3
+from pipeline.formats.address import parse
+from pipeline.geometry import Box, float_vec3, vec3
 from pipeline.model.spec import ModelSpec, load_spec
 from pipeline.ops.label import to_uint8
 from pipeline.run import RunDirectory, recorded
-from pipeline.source_run import open_complete
+from pipeline.source_run import open_complete, require_complete_array
 from pipeline.tune import OBJECTIVES, Candidate, Labelled, Search, Tuned
-from pipeline.volume import Volume
+from pipeline.volume import Volume, open_volume
 
 LARGEST_VOXELS = 10**8  # 43 bytes a voxel were held for 26 million with two threads: 5 GB
 COLUMNS = ("seed_above", "boundary_below", "mask_above", "grow_nm")
@@ -44,11 +46,13 @@ def tune(
 ) -> None:
     """Choose T1, T2, mask, growth and smallest size on a labelled part of a run, without running the network again.
 
+    Nothing is stored before the end: a search that is stopped begins anew.
+
     Example: teramito tune run1 truth.tif --crop 0:64,0:512,0:512 --output tuned.yaml
     """
+    run = instances_run(directory)
     target = output or directory / "tuned.yaml"
     _require_options(by, target)
-    run = existing_run(directory)
     search = Search(
         _labelled(run, truth, crop), *_present(run), by=by, threads=min(2, os.cpu_count() or 1), progress=_progress()
     )
@@ -87,8 +91,7 @@ def _present(run: RunDirectory) -> tuple[InstanceSettings, ModelSpec | None]:
 
 def _labelled(run: RunDirectory, truth: str, crop: str | None) -> Labelled:
     """The maps and the truth of the labelled part, in memory."""
-    part = "" if crop is None else f"[{crop.strip('[]')}]"
-    semantic, boundary = (open_complete(address + part) for address in _maps(run))
+    semantic, boundary = (_map(address, crop) for address in _maps(run))
     labels = open_complete(truth)
     _require_truth(labels, truth, semantic, crop)
     if semantic.box.size > LARGEST_VOXELS:
@@ -101,6 +104,30 @@ def _labelled(run: RunDirectory, truth: str, crop: str | None) -> Labelled:
     size = float_vec3(recorded(run)["voxel_size_nm"])
     maps = [to_uint8(volume.read(volume.box), str(volume)) for volume in (semantic, boundary)]
     return Labelled(maps[0], maps[1], labels.read(labels.box), size)
+
+
+def _map(address: str, crop: str | None) -> Volume:
+    """The labelled part of a map, which may itself be a part of a stored array; only what is read must be whole."""
+    volume = open_volume(address)
+    if crop is not None:
+        volume = _part(volume, crop)
+    require_complete_array(volume, address)
+    return volume
+
+
+def _part(volume: Volume, crop: str) -> Volume:
+    spans = parse(f"{volume}[{crop.strip(' []')}]").crop or ()
+    start = vec3(first or 0 for first, _ in spans)
+    stop = vec3(length if last is None else last for (_, last), length in zip(spans, volume.shape, strict=True))
+    box = Box(start, stop)
+    if box.is_empty or not volume.box.contains(box):
+        raise BadInput(
+            f"--crop {crop}",
+            "it must lie inside the volume of the run and hold a voxel",
+            f"that is {volume.box}",
+            f"The nearest legal crop is {str(box.clipped(volume.box)).strip('[]')}.",
+        )
+    return volume.cropped(box)
 
 
 def _maps(run: RunDirectory) -> list[str]:

@@ -54,6 +54,7 @@ def labelled() -> Labelled:
 
 def _run(folder: Path, teramito: Teramito) -> Path:
     """A run with poor settings on the planted maps, and the truth beside it."""
+    folder.mkdir(exist_ok=True)
     semantic, boundary, truth = _planted()
     write_volume(folder / "truth", truth)
     maps = [write_volume(folder / name, values) for name, values in (("sem", semantic), ("bou", boundary))]
@@ -134,6 +135,40 @@ def test_a_run_tuned_on_its_own_result_keeps_its_settings(tmp_path: Path, tiny_m
     assert plans[0] == plans[1]
 
 
+def test_maps_given_with_a_crop_are_cropped_once_more(tmp_path: Path, teramito: Teramito) -> None:
+    semantic, boundary, truth = _planted()
+    larger = [np.pad(values, ((2, 0), (3, 1), (0, 5)), constant_values=99) for values in (semantic, boundary)]
+    maps = [write_volume(tmp_path / name, values) for name, values in zip(("sem", "bou"), larger, strict=True)]
+    given = [part for name, value in POOR.items() for part in ("--set", f"instances.{name}={value}")]
+    run = tmp_path / "run"
+    assert teramito("instances", *(f"{one}[2:,3:43,:44]" for one in maps), str(run), *given).code == 0
+    part = write_volume(tmp_path / "part", truth[:, :20, :])
+    said = teramito("tune", str(run), part, "--crop", ":,0:20,:", "--by", "iou", "--json")
+    assert said.code == 0, said.err
+    whole = _run(tmp_path / "whole", teramito)
+    expected = teramito("tune", str(whole), part, "--crop", ":,0:20,:", "--by", "iou", "--json").json
+    assert (said.json["best"], said.json["present"]) == (expected["best"], expected["present"])
+    teramito("tune", str(run), part, "--crop", ":,0:41,:", "--output", str(tmp_path / "t")).refuses(
+        "--crop :,0:41,:: it must lie inside the volume", "[0:16,0:40,0:44]", "nearest legal crop is 0:16,0:40,0:44"
+    )
+    for bad in ("0:16", "a:b,:,:"):
+        teramito("tune", str(run), part, "--crop", bad, "--output", str(tmp_path / "t")).refuses(bad)
+
+
+def test_what_the_run_drops_and_the_search_does_not_is_told(labelled: Labelled) -> None:
+    small = replace(labelled, **{name: getattr(labelled, name)[:, :20] for name in ("semantic", "boundary", "truth")})
+    told = {
+        "tissue_mask of the run": InstanceSettings(**POOR, tissue_mask="mask.zarr"),
+        "tissue_mask and drop_border of the run": InstanceSettings(**POOR, tissue_mask="mask.zarr", drop_border=True),
+    }
+    for words, base in told.items():
+        tuned = Search(small, base, None, "iou").run()
+        (warning,) = (one for one in tuned.warnings if "tissue_mask" in one)
+        assert warning.startswith(f"{words}: not counted in these scores")
+        assert tuned.settings.tissue_mask == "mask.zarr"
+    assert not any("of the run" in one for one in Search(small, InstanceSettings(**POOR), None, "iou").run().warnings)
+
+
 def test_what_cannot_be_tuned_on_is_refused(
     tmp_path: Path,
     teramito: Teramito,
@@ -148,6 +183,7 @@ def test_what_cannot_be_tuned_on_is_refused(
     teramito("tune", str(run), negative).refuses("it holds negative values")
     teramito("tune", str(run), truth, "--by", "dice").refuses("--by dice", "mean, iou, ap50, ap75, ap50_95")
     teramito("tune", str(tmp_path), truth).refuses("this is no run directory")
+    teramito("tune", str(tmp_path / "nosuch"), truth).refuses("nosuch: this is no run directory")
     teramito("tune", str(run), truth, "--output", str(tmp_path / "no" / "t.yaml")).refuses("the folder", "must exist")
     teramito("tune", str(run), truth, "--crop", "0:99,:,:").refuses("must lie inside the volume")
     monkeypatch.setattr("flows.commands.tune.LARGEST_VOXELS", 1000)
