@@ -16,12 +16,21 @@ from pipeline.job import Job
 from pipeline.model.spec import spec_path
 from pipeline.ops.tta import variants
 from pipeline.plan import Plan
+from pipeline.stage import Stage
+from pipeline.stages.collars import Collars
 from pipeline.stages.export import ExportStage
+from pipeline.stages.label import LabelStage
 from workers.cluster import worker_count
 
 # Bytes on disk a voxel, measured on FIB-SEM at 5 nm and on the phantom at 10 nm: maps 0.3 to 0.5, labels 0.02 to 0.03.
 MAP_BYTES = 0.5
 LABEL_BYTES = 0.03
+# A voxel of a collar, which lies in the slab of each face it is near: 0.11 on FIB-SEM at 5 nm, 0.35 on the phantom.
+COLLAR_BYTES = 0.3
+# All tables together, collars left out, grow with the labels: a block took 4 to 22 kB, whether of 16x32x32, 96x320x320
+# or 33x768x1024 voxels; the instance table, 10 kB for some hundred instances, is in it.
+TABLE_BYTES = 0.02
+TABLE_BYTES_A_BLOCK = 4000
 RAW_EXPORT_FACTOR = 1.2  # the mips add a seventh, gzip takes a little
 AVERAGED_MAPS = 14  # two channels each: four halves of a sum of 16, the newest sum, and an answer before and after
 ACTIVATIONS = 9  # maps of the first width alive at once: peak memory of one patch, 148 MB for 32x128x128 at width 8
@@ -62,7 +71,7 @@ def estimate(plan: Plan, job: Job, measure: bool = True) -> dict[str, Any]:
         "bytes_in": plan.source.nbytes,
         "bytes_read": read * np.dtype(plan.source.dtype).itemsize,
         "bytes_out": 2 * plan.source.box.size + 16 * plan.source.box.size + exported,
-        "disk_bytes": _disk(plan),
+        "disk_bytes": _disk(plan, stages),
         "memory_bytes_a_worker": _memory(plan),
         "workers": workers,
         "seconds_a_call": calls,
@@ -130,11 +139,20 @@ def _memory(plan: Plan) -> int:
     return int(max(predicting, labelling)) + 400_000_000  # the libraries themselves
 
 
-def _disk(plan: Plan) -> int:
+def _disk(plan: Plan, stages: Sequence[Stage]) -> int:
     voxels = plan.source.box.size
     layers: Sequence[str] = plan.config.export.layers
     exported = sum(RAW_EXPORT_FACTOR * plan.source.nbytes / voxels if name == "raw" else MAP_BYTES for name in layers)
-    return int(voxels * (2 * MAP_BYTES + 3 * LABEL_BYTES + exported))
+    collars = sum(COLLAR_BYTES * _collar_share(stage.collars) for stage in stages if isinstance(stage, LabelStage))
+    each = 2 * MAP_BYTES + 3 * LABEL_BYTES + exported + collars + TABLE_BYTES
+    return int(voxels * each) + TABLE_BYTES_A_BLOCK * len(plan.grid)
+
+
+def _collar_share(collars: Collars | None) -> float:
+    """Voxels stored in collars for each one of a volume: two slabs of each block on each axis."""
+    if collars is None:
+        return 0.0
+    return sum(2 * min(thick / side, 1.0) for thick, side in zip(collars.thickness, collars.grid.block, strict=True))
 
 
 def _weight_bytes(member: Member) -> int:
