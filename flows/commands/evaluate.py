@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -144,11 +146,25 @@ def _write_instances(
     places: tuple[list[Path], list[Path]],
 ) -> None:
     for path in places[0]:
-        write_matches(path, table, config.scoring)
+        with _written(path, made):
+            write_matches(path, table, config.scoring)
     old = None if made.output is None else directory.root / SHEET
     picture = sheet_of(table, made, directory, config, old) if places[1] else b""
     for path in places[1]:
-        write_whole(path, picture)
+        with _written(path, made):
+            write_whole(path, picture)
+
+
+@contextmanager
+def _written(path: Path, made: Comparison) -> Iterator[None]:
+    """A disk that fails while a file is written costs a comparison without a directory: say so."""
+    try:
+        yield
+    except OSError as error:
+        if made.output is not None:
+            raise
+        nearest = "Give --output too: then the next try compares nothing again."
+        raise BadInput(str(path), "the file must be writable", f"{error}", nearest) from error
 
 
 def _require_files(config: EvaluateConfig, matches: Path | None, sheet: Path | None, again: bool) -> None:

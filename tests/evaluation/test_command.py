@@ -265,6 +265,17 @@ def test_targets_that_cannot_be_written_are_refused_before_any_work(
         assert expected in refusal(*pair, *words)
 
 
+def test_a_disk_that_fills_at_the_end_is_not_said_to_have_kept_anything(
+    pair: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("flows.commands.evaluate.write_matches", full)
+    message = refusal(*pair, "--set", BLOCKS, "--matches", tmp_path / "m.csv")
+    assert "No space left" in message and "Give --output too" in message
+
+
 def test_class_maps_get_an_iou_a_class(tmp_path: Path) -> None:
     stored(tmp_path, "p", np.repeat([0, 1, 1, 2], 30).reshape(4, 5, 6).astype(np.uint8))
     stored(tmp_path, "t", np.repeat([0, 0, 1, 2], 30).reshape(4, 5, 6).astype(np.uint8))
