@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from shlex import join
 from typing import Annotated, Any
 
 import numpy as np
@@ -199,7 +200,7 @@ def _lines(facts: dict[str, Any]) -> list[str]:
         *("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in table),
         "chosen on this part, so these scores flatter: judge the choice on another labelled part",
         f"written: {facts['output']}",
-        f"use it:  teramito instances {' '.join(facts['maps'])} OUT --config {facts['output']}",
+        f"use it:  {join(['teramito', 'instances', *facts['maps'], 'OUT', '--config', facts['output']])}",
     ]
 
 

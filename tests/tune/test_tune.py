@@ -148,6 +148,8 @@ def test_maps_given_with_a_crop_are_cropped_once_more(tmp_path: Path, teramito: 
     whole = _run(tmp_path / "whole", teramito)
     expected = teramito("tune", str(whole), part, "--crop", ":,0:20,:", "--by", "iou", "--json").json
     assert (said.json["best"], said.json["present"]) == (expected["best"], expected["present"])
+    again = teramito("tune", str(run), part, "--crop", ":,0:20,:", "--by", "iou", "--output", str(tmp_path / "other"))
+    assert f"teramito instances '{maps[0]}[2:,3:43,:44]' '{maps[1]}[" in again.out  # a shell leaves brackets in quotes
     teramito("tune", str(run), part, "--crop", ":,0:41,:", "--output", str(tmp_path / "t")).refuses(
         "--crop :,0:41,:: it must lie inside the volume", "[0:16,0:40,0:44]", "nearest legal crop is 0:16,0:40,0:44"
     )
