@@ -22,7 +22,8 @@ from pipeline.config import ClusterSettings
 from pipeline.executor import Executor, ThreadsExecutor, run_stage
 from pipeline.labelling import Labelling, instance_steps
 from pipeline.plan import InstancePlan
-from pipeline.run import RunDirectory, Step, open_ledger
+from pipeline.run import RunDirectory, open_ledger
+from pipeline.step import Step
 from pipeline.tables import open_table
 from pipeline.volume import Volume
 from workers.cluster import open_executor

@@ -32,7 +32,8 @@ from pipeline.geometry import vec3
 from pipeline.grid import BlockGrid
 from pipeline.labelling import MERGE_AT_ONCE, Labelling, Maps, instance_steps
 from pipeline.plan import instance_plan
-from pipeline.run import RunDirectory, Step, open_ledger, run_step
+from pipeline.run import RunDirectory, open_ledger
+from pipeline.step import Step, run_step
 from pipeline.tables import open_table
 
 # Blocks a side, fragments a block (of about 2^25 voxels, as by default): 10^7 and 10^8 in all.

@@ -28,8 +28,9 @@ from pipeline.geometry import Vec3, vec3
 from pipeline.grid import Block, BlockGrid
 from pipeline.job import Job, run_job
 from pipeline.ops.stitch import rim
-from pipeline.run import Step, counts_of, open_ledger
+from pipeline.run import counts_of, open_ledger
 from pipeline.stage import BlockResult, Stage
+from pipeline.step import Step
 from pipeline.tables import open_table
 from pipeline.verify import status_of
 

@@ -15,9 +15,9 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from flows.progress import Watcher, duration
 from pipeline.executor import Progress
 from pipeline.ledger import Ledger
-from pipeline.run import Step
 from pipeline.stage import Stage
 from pipeline.stages.predict import PredictStage
+from pipeline.step import Step
 
 EVERY_S = 2.0  # an artifact update costs about 16 ms
 RUN_KEY = "progress-run"

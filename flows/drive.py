@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from flows.interrupts import interruptible
 from flows.progress import Watcher
 from pipeline.executor import Executor
 from pipeline.job import Job
-from pipeline.run import run_step
+from pipeline.step import run_step
 from pipeline.verify import require_verified, write_report
 from workers.cluster import open_executor
 
@@ -29,8 +30,8 @@ def drive(job: Job, executor: Executor, watcher: Watcher | None, wrap: Wrap = ca
     Raises:
         StageFailed: blocks failed, or verification found something missing.
     """
-    for step in job.steps:
-        wrap(step.name, lambda step=step: run_step(job.directory, step, executor, watcher))  # type: ignore[misc]
+    for number, step in enumerate(job.steps):
+        wrap(step.name, partial(run_step, job.directory, step, executor, watcher, job.steps[:number]))
     wrap("verify", lambda: require_verified(job.steps, job.directory))
     return write_report(job.directory, job.facts)
 

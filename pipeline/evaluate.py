@@ -38,10 +38,11 @@ from pipeline.formats.address import is_remote
 from pipeline.geometry import FloatVec3, Vec3
 from pipeline.grid import BlockGrid
 from pipeline.ledger import Ledger
-from pipeline.run import RunDirectory, StepProgress, claim, identity, open_ledger, recognised
+from pipeline.run import RunDirectory, claim, identity, open_ledger, recognised
 from pipeline.source_run import open_complete
 from pipeline.stage import digest
 from pipeline.stages.overlap import OverlapStage
+from pipeline.step import StepProgress
 from pipeline.volume import Volume
 
 __all__ = ["Contingency", "average_precision", "contingency", "evaluate", "foreground"]

@@ -21,10 +21,11 @@ from pipeline.grid import BlockGrid
 from pipeline.labelling import Labelling, Maps, instance_steps
 from pipeline.ops.label import to_uint8
 from pipeline.plan import Plan, block_shape, chunk_shape, instance_plan, make_plan, required_voxel_size
-from pipeline.run import RunDirectory, Step, claim, identity, recognised, source_fingerprint
+from pipeline.run import RunDirectory, claim, identity, recognised, source_fingerprint
 from pipeline.source_run import require_complete_array
 from pipeline.stage import digest
 from pipeline.statistics import sample_boxes
+from pipeline.step import Step
 from pipeline.steps import export_step, predict_step
 from pipeline.tissue import TissueMask, open_tissue
 from pipeline.verify import is_finished

@@ -17,14 +17,7 @@ from pipeline.ops.growth import whole_halo
 from pipeline.ops.select import kept
 from pipeline.ops.supermerge import super_grids
 from pipeline.plan import InstancePlan
-from pipeline.run import (
-    RunDirectory,
-    Step,
-    counts_of,
-    create_arrays,
-    source_fingerprint,
-    stored_volume,
-)
+from pipeline.run import RunDirectory, counts_of, create_arrays, source_fingerprint, stored_volume
 from pipeline.stage import digest
 from pipeline.stages.bridge import BridgeStage, bridged_pairs
 from pipeline.stages.collars import Collars, are_worth_it
@@ -36,6 +29,7 @@ from pipeline.stages.provisional import Provisional
 from pipeline.stages.relabel import RelabelStage
 from pipeline.stages.stitch import StitchStage
 from pipeline.stages.supermerge import SuperMergeStage, UnionTables, fitting_side
+from pipeline.step import Step
 from pipeline.tables import open_table
 from pipeline.tissue import TissueMask
 from pipeline.volume import Volume
@@ -94,7 +88,8 @@ def instance_steps(labelling: Labelling, maps: Maps) -> tuple[list[Step], Volume
         steps.append(Step("bridge", (bridge,)))
     final = digest({"source": upstream, "chosen": _chosen_by(labelling)})
     final_table = directory.table("final", final)
-    steps.append(Step("select", (), finish=lambda: _select(labelling, source, found, bridge, table, final_table)))
+    select = partial(_select, labelling, source, found, bridge, table, final_table)
+    steps.append(Step("select", (), tables=(final_table,), finish=select))
     relabel, segmentation = _relabel_step(labelling, source, found.offsets, final_table, final)
     return [*steps, relabel], segmentation, relabel.stages[0].fingerprint
 
@@ -140,11 +135,13 @@ def _joined(labelling: Labelling, label: LabelStage, stitch: StitchStage) -> tup
             Step(
                 "label",
                 (label,),
+                arrays=(label.labels,),
+                tables=(stitch.offsets,),
                 prepare=partial(create_arrays, (label.labels,), grid),
                 finish=lambda: write_offsets(stitch.offsets, fragments()),
             ),
-            Step("stitch", (stitch,), finish=lambda: write_offsets(pair_offsets, touching())),
-            Step("merge", (), planned=levels, finish=merge),
+            Step("stitch", (stitch,), tables=(pair_offsets,), finish=lambda: write_offsets(pair_offsets, touching())),
+            Step("merge", (), tables=(table,), planned=levels, finish=merge),
         ],
         table,
         merged,
@@ -233,6 +230,8 @@ def _grow_step(labelling: Labelling, grow: GrowStage, offsets: Path) -> Step:
     return Step(
         "grow",
         (grow,),
+        arrays=(grow.grown,),
+        tables=(offsets,),
         prepare=partial(create_arrays, (grow.grown,), labelling.grid),
         finish=lambda: write_offsets(offsets, counts_of(labelling.directory, grow)),
     )
@@ -257,7 +256,14 @@ def _relabel_step(
         write_instance_table(directory.instances, parts, space)
 
     prepare = partial(create_arrays, (segmentation,), grid)
-    return Step("relabel", (stage, measure), prepare=prepare, finish=finish), segmentation
+    return Step(
+        "relabel",
+        (stage, measure),
+        arrays=(segmentation,),
+        tables=(directory.instances,),
+        prepare=prepare,
+        finish=finish,
+    ), segmentation
 
 
 def _select(

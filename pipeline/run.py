@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import BadInput, RunConflict
-from pipeline.executor import Executor, Progress, run_stage
 from pipeline.files import write_whole
 from pipeline.formats import ome_zarr
 from pipeline.formats.address import is_remote
@@ -76,43 +75,6 @@ class RunDirectory:
         """The right to work in this directory."""
         with run_lock(self.root):
             yield
-
-
-@dataclass(frozen=True)
-class Step:
-    """What a person sees as one stage: block stages in order, then a global function that writes one table.
-
-    ``planned`` gives further stages that only the results of earlier steps decide: none before those are there, then
-    always the same. ``finish`` must be quick to call again once its table is there.
-    """
-
-    name: str
-    stages: tuple[Stage, ...]
-    prepare: Callable[[], None] = lambda: None
-    planned: Callable[[], tuple[Stage, ...]] = lambda: ()
-    finish: Callable[[], None] = lambda: None
-
-    def all_stages(self) -> tuple[Stage, ...]:
-        """Those known from the start and those known by now."""
-        return (*self.stages, *self.planned())
-
-
-def run_step(directory: RunDirectory, step: Step, executor: Executor, progress: StepProgress | None = None) -> None:
-    """Run what is missing of a step; calling it again resumes.
-
-    Raises:
-        StageFailed: blocks failed; all others are kept.
-        RunCancelled: ``progress`` asked to stop.
-    """
-    step.prepare()
-    for stage in step.all_stages():
-        with open_ledger(directory, stage) as ledger:
-            report = None if progress is None else progress(step.name, stage)
-            run_stage(stage, ledger, executor, report)
-    step.finish()
-
-
-StepProgress = Callable[[str, Stage], Progress]
 
 
 def open_ledger(directory: RunDirectory, stage: Stage) -> Ledger:

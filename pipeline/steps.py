@@ -11,17 +11,11 @@ from pipeline.formats import Kind
 from pipeline.geometry import Vec3
 from pipeline.labelling import Maps
 from pipeline.plan import Plan
-from pipeline.run import (
-    RunDirectory,
-    Step,
-    create_arrays,
-    is_whole_json,
-    source_fingerprint,
-    stored_volume,
-)
+from pipeline.run import RunDirectory, create_arrays, is_whole_json, source_fingerprint, stored_volume
 from pipeline.stage import Stage
 from pipeline.stages.export import ExportStage
 from pipeline.stages.predict import PredictStage
+from pipeline.step import Step
 from pipeline.volume import Volume
 
 
@@ -46,7 +40,8 @@ def predict_step(plan: Plan, directory: RunDirectory) -> tuple[Step, Maps]:
         device=plan.config.predict.device,
         others=tuple(others),
     )
-    step = Step("predict", (stage,), prepare=partial(create_arrays, (semantic, boundary), plan.grid))
+    maps = (semantic, boundary)
+    step = Step("predict", (stage,), arrays=maps, prepare=partial(create_arrays, maps, plan.grid))
     return step, Maps(semantic, boundary, stage.fingerprint)
 
 

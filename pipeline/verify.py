@@ -19,10 +19,11 @@ from pipeline.export import ExportLevel, probe
 from pipeline.files import write_whole
 from pipeline.instance_table import highest_id, table_problems, totals
 from pipeline.ledger import read_record
-from pipeline.run import RunDirectory, Step, counts_of, open_ledger
+from pipeline.run import RunDirectory, counts_of, open_ledger
 from pipeline.stage import Stage
 from pipeline.stages.export import ExportStage
 from pipeline.stages.relabel import RelabelStage
+from pipeline.step import Step
 from pipeline.steps import stages_of
 from pipeline.tables import open_table
 
@@ -48,12 +49,19 @@ def verify(steps: Sequence[Step], directory: RunDirectory) -> list[str]:
     the segmentation back against the table they were made with, checks the instance table against it, and probes
     every exported layer.
     """
-    problems = [problem for stage in stages_of(steps) for problem in _missing_blocks(directory, stage)]
+    try:
+        return _problems(stages_of(steps), directory)
+    except BadInput as torn:  # a table is torn or gone
+        return [str(torn)]
+
+
+def _problems(stages: Sequence[Stage], directory: RunDirectory) -> list[str]:
+    problems = [problem for stage in stages for problem in _missing_blocks(directory, stage)]
     if problems:
         return problems
-    relabel = next(stage for stage in stages_of(steps) if isinstance(stage, RelabelStage))
+    relabel = next(stage for stage in stages if isinstance(stage, RelabelStage))
     problems += _segmentation_problems(directory, relabel)
-    for stage in stages_of(steps):
+    for stage in stages:
         if isinstance(stage, ExportStage):
             problems += [f"{stage.name}: {problem}" for problem in _export_problems(stage.level)]
     return problems
@@ -96,8 +104,8 @@ def write_report(directory: RunDirectory, facts: Mapping[str, Any]) -> dict[str,
 
 
 def is_finished(directory: RunDirectory) -> bool:
-    """True when verification has found this run complete."""
-    return directory.report.exists()
+    """True when verification has found this run complete, and its instance table was not taken away since."""
+    return directory.report.exists() and directory.instances.exists()
 
 
 def status_of(directory: RunDirectory) -> list[StageStatus]:

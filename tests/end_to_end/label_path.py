@@ -28,8 +28,9 @@ from pipeline.ledger import parse_line
 from pipeline.ops.settings import InstancePlan
 from pipeline.plan import chunk_shape
 from pipeline.presets import instance_plan
-from pipeline.run import RunDirectory, Step, run_step
+from pipeline.run import RunDirectory
 from pipeline.stage import BlockResult, Stage, run_block
+from pipeline.step import Step, run_step
 from pipeline.tissue import TissueMask
 from pipeline.volume import Volume, open_volume
 

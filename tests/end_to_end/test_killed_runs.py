@@ -18,8 +18,8 @@ from tiny_run import Result, arguments, job_of, ledger_lines, run_here, settings
 from pipeline.config import ClusterSettings
 from pipeline.executor import Progress, SerialExecutor
 from pipeline.ledger import Ledger
-from pipeline.run import run_step
 from pipeline.stage import Stage
+from pipeline.step import run_step
 from workers.cluster import open_executor
 from workers.dask_executor import DaskExecutor
 

@@ -23,7 +23,7 @@ from pipeline.formats import ome_zarr
 from pipeline.job import Job, run_job
 from pipeline.model.resunet_h import ResUNetH
 from pipeline.phantom import Phantom
-from pipeline.run import StepProgress
+from pipeline.step import StepProgress
 from pipeline.volume import open_volume
 
 SHAPE = (40, 96, 96)

@@ -107,7 +107,7 @@ def test_a_chunked_volume_is_read_over_http(
     np.testing.assert_array_equal(volume.read(BOX), array[BOX.slices()])
 
 
-@pytest.mark.parametrize("name", ["zarr v3", "precomputed"])
+@pytest.mark.parametrize("name", ["zarr v3", "zarr v2, Fortran order", "precomputed"])
 def test_the_command_reads_over_http_too(name: str, web: str, addresses: Mapping[str, str], tmp_path: Path) -> None:
     source, target = f"{web}/{Path(addresses[name]).name}", tmp_path / "copy.zarr"
     command = [sys.executable, "-m", "flows.cli", "convert", source, str(target)]

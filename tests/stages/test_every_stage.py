@@ -14,7 +14,7 @@ from tiny_run import job_of, ledger_lines, phantom_values, result_of, run_here, 
 
 from pipeline.errors import BadInput, StageFailed
 from pipeline.executor import Executor, PicklingExecutor, SerialExecutor, ThreadsExecutor
-from pipeline.run import run_step
+from pipeline.step import run_step
 from pipeline.verify import verify
 from pipeline.volume import open_volume
 

@@ -19,10 +19,11 @@ from pipeline.labelling import Labelling, instance_steps
 from pipeline.ops.whole import whole_instances
 from pipeline.plan import chunk_shape
 from pipeline.presets import instance_plan
-from pipeline.run import RunDirectory, run_step
+from pipeline.run import RunDirectory
 from pipeline.stage import run_block
 from pipeline.stages.collars import are_worth_it
 from pipeline.stages.grow import GrowStage
+from pipeline.step import run_step
 from pipeline.tissue import open_tissue
 
 SHAPE = (14, 37, 45)

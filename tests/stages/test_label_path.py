@@ -32,8 +32,8 @@ from pipeline.executor import Executor, PicklingExecutor, SerialExecutor, Thread
 from pipeline.geometry import Vec3, vec3
 from pipeline.grid import Block, BlockGrid
 from pipeline.labelling import MERGE_AT_ONCE
-from pipeline.run import run_step
 from pipeline.stage import BlockResult, Stage
+from pipeline.step import run_step
 
 EXECUTORS = ("serial", "pickling", "threads", "shuffled", "twice", "haunted", "dropping")
 MOST_BLOCKS = 48  # a block costs some milliseconds of storage

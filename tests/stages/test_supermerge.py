@@ -14,8 +14,9 @@ from pipeline.grid import BlockGrid
 from pipeline.labelling import Labelling, Maps, instance_steps
 from pipeline.ops.settings import InstancePlan
 from pipeline.ops.supermerge import Nodes, super_grids, union
-from pipeline.run import RunDirectory, create_if_missing, run_step, stored_volume
+from pipeline.run import RunDirectory, create_if_missing, stored_volume
 from pipeline.stages.supermerge import SuperMergeStage, super_side
+from pipeline.step import run_step
 from pipeline.verify import status_of
 from pipeline.volume import Volume
 

@@ -16,7 +16,7 @@ from pipeline.evaluate import evaluate
 from pipeline.executor import SerialExecutor
 from pipeline.job import run_job
 from pipeline.model.spec import Thresholds
-from pipeline.run import run_step
+from pipeline.step import run_step
 from pipeline.training import thresholds, validation
 from pipeline.training.config import VolumeSource
 from pipeline.training.train import train

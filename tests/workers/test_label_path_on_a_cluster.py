@@ -9,8 +9,8 @@ from pathlib import Path
 
 from pipeline.executor import Progress
 from pipeline.ledger import Ledger
-from pipeline.run import run_step
 from pipeline.stage import Stage
+from pipeline.step import run_step
 from workers.dask_executor import DaskExecutor
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "end_to_end"))
