@@ -32,7 +32,7 @@ from benchmarks.made_maps import VOXEL_SIZE_NM, Made, all_seeds, made_maps
 from pipeline.config import InstanceSettings
 from pipeline.formats.precomputed import create_precomputed
 from pipeline.geometry import Vec3, vec3
-from pipeline.plan import instance_plan
+from pipeline.presets import instance_plan
 from pipeline.run import create_if_missing, stored_volume
 from pipeline.volume import Volume, open_volume
 

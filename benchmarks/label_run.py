@@ -21,7 +21,7 @@ from benchmarks.made_maps import Made
 from pipeline.config import ClusterSettings
 from pipeline.executor import Executor, ThreadsExecutor, run_stage
 from pipeline.labelling import Labelling, instance_steps
-from pipeline.plan import InstancePlan
+from pipeline.ops.settings import InstancePlan
 from pipeline.run import RunDirectory, open_ledger
 from pipeline.step import Step
 from pipeline.tables import open_table

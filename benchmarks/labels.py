@@ -22,7 +22,7 @@ from pipeline.config import InstanceSettings
 from pipeline.executor import ThreadsExecutor
 from pipeline.geometry import Box, Vec3, vec3
 from pipeline.grid import BlockGrid
-from pipeline.plan import instance_plan
+from pipeline.presets import instance_plan
 from pipeline.volume import Volume
 
 SHAPE, BLOCK = (512, 512, 512), (128, 128, 128)

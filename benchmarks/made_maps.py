@@ -17,7 +17,8 @@ from pipeline.grid import BlockGrid
 from pipeline.labelling import Maps
 from pipeline.ops.label import seeds
 from pipeline.ops.resample import coarse_extent, interpolate
-from pipeline.plan import InstancePlan, chunk_shape
+from pipeline.ops.settings import InstancePlan
+from pipeline.plan import chunk_shape
 from pipeline.run import create_if_missing, stored_volume
 from pipeline.volume import Volume
 

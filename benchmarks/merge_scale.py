@@ -31,7 +31,7 @@ from pipeline.executor import run_stage
 from pipeline.geometry import vec3
 from pipeline.grid import BlockGrid
 from pipeline.labelling import MERGE_AT_ONCE, Labelling, Maps, instance_steps
-from pipeline.plan import instance_plan
+from pipeline.presets import instance_plan
 from pipeline.run import RunDirectory, open_ledger
 from pipeline.step import Step, run_step
 from pipeline.tables import open_table

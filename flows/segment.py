@@ -36,7 +36,7 @@ TERMINAL: ContextVar[Watcher | None] = ContextVar("TERMINAL", default=None)
 
 @flow(name="segment-volume", flow_run_name=run_name, persist_result=False, validate_parameters=True)
 def segment_volume(config: RunConfig) -> Any:
-    """A volume to mitochondria instances: predict, label, stitch, grow, relabel, export, verify.
+    """A volume to mitochondria instances: predict, label, stitch, merge, grow, select, relabel, export, verify.
 
     The same output directory again resumes; a finished one returns at once.
     """
@@ -46,7 +46,7 @@ def segment_volume(config: RunConfig) -> Any:
 
 @flow(name="instances-from-maps", flow_run_name=run_name, persist_result=False, validate_parameters=True)
 def instances_from_maps(config: InstancesConfig) -> Any:
-    """Two stored probability maps to instances: label, stitch, grow, relabel, export, verify.
+    """Two stored probability maps to instances: label, stitch, merge, grow, select, relabel, export, verify.
 
     The same output directory again resumes; a finished one returns at once.
     """

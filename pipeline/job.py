@@ -20,7 +20,8 @@ from pipeline.formats.address import is_remote
 from pipeline.grid import BlockGrid
 from pipeline.labelling import Labelling, Maps, instance_steps
 from pipeline.ops.label import to_uint8
-from pipeline.plan import Plan, block_shape, chunk_shape, instance_plan, make_plan, required_voxel_size
+from pipeline.plan import Plan, block_shape, chunk_shape, make_plan, required_voxel_size
+from pipeline.presets import instance_plan
 from pipeline.run import RunDirectory, claim, identity, recognised, source_fingerprint
 from pipeline.source_run import require_complete_array
 from pipeline.stage import digest
@@ -102,7 +103,7 @@ def run_job(config: RunConfig) -> tuple[Job, Plan]:
 
 
 def instances_job(config: InstancesConfig) -> Job:
-    """Instances from two maps: label, stitch, grow, relabel, export of the segmentation.
+    """Instances from two maps: all steps from label on, and export of the segmentation.
 
     Raises:
         BadInput: the maps differ in shape, are no probability maps, or have no voxel size.

@@ -15,8 +15,8 @@ from pipeline.grid import BlockGrid
 from pipeline.instance_table import Counted, Parts, Space, write_instance_table
 from pipeline.ops.growth import whole_halo
 from pipeline.ops.select import kept
+from pipeline.ops.settings import InstancePlan
 from pipeline.ops.supermerge import super_grids
-from pipeline.plan import InstancePlan
 from pipeline.run import RunDirectory, counts_of, create_arrays, source_fingerprint, stored_volume
 from pipeline.stage import digest
 from pipeline.stages.bridge import BridgeStage, bridged_pairs
@@ -60,7 +60,7 @@ class Labelling:
 
 
 def instance_steps(labelling: Labelling, maps: Maps) -> tuple[list[Step], Volume, str]:
-    """label, stitch and merge, grow (where chosen), relabel; with the segmentation and its fingerprint."""
+    """label, stitch, merge, where chosen grow, bridge, select, then relabel; the segmentation and its fingerprint."""
     directory, grid, settings = labelling.directory, labelling.grid, labelling.settings
     label = _label_stage(labelling, maps)
     offsets = directory.table("offsets", label.fingerprint)

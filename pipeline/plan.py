@@ -14,9 +14,9 @@ from pipeline.grid import BlockGrid
 from pipeline.model.spec import ModelSpec
 from pipeline.ops.predict import PredictOp
 from pipeline.ops.resample import coarse_extent
-from pipeline.ops.settings import InstancePlan as InstancePlan
+from pipeline.ops.settings import InstancePlan
 from pipeline.ops.tta import variants
-from pipeline.presets import instance_plan as instance_plan
+from pipeline.presets import instance_plan
 from pipeline.statistics import GreyScale, require_grey, sample_grey
 from pipeline.volume import Volume, open_volume
 

@@ -13,7 +13,8 @@ from pipeline.config import InstanceSettings, RunConfig, parse_settings
 from pipeline.errors import BadInput
 from pipeline.grid import BlockGrid
 from pipeline.ops.grow import halo
-from pipeline.plan import DEFAULT_BLOCK_VOXELS, block_shape, chunk_shape, default_block, instance_plan
+from pipeline.plan import DEFAULT_BLOCK_VOXELS, block_shape, chunk_shape, default_block
+from pipeline.presets import instance_plan
 
 SIDE = st.integers(1, 3000)
 SIDES = st.tuples(SIDE, SIDE, SIDE)

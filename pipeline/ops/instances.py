@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.geometry import FloatVec3, Vec3
 from pipeline.ops.fragments import PRODUCTS, Rows, moved_moments
+from pipeline.ops.select import touches_border
 from pipeline.ops.surface import surface_nm2
 
 AXES = ("z", "y", "x")
@@ -23,7 +24,6 @@ def instance_table(
     voxel_size_nm: FloatVec3,
     offset_nm: FloatVec3,
     first_id: int = 1,
-    has_semantic: bool = True,
 ) -> pa.Table:
     """Sizes, places, shapes and confidence of instances.
 
@@ -36,7 +36,6 @@ def instance_table(
         voxel_size_nm: z, y, x.
         offset_nm: position of voxel (0, 0, 0), z, y, x.
         first_id: the id of the first row.
-        has_semantic: whether the rows hold probabilities; without, ``mean_semantic_probability`` is null.
 
     Returns:
         Columns ``id`` and ``voxels`` (uint64), ``volume_um3``, ``z0_nm y0_nm x0_nm z1_nm y1_nm x1_nm`` (bounding box),
@@ -60,10 +59,9 @@ def instance_table(
         "surface_um2": surface_nm2(rows["voxels"], pairs, voxel_size_nm) / NM2_PER_UM2,
         "elongation": np.sqrt(largest / second),
         "flatness": np.sqrt(second / smallest),
-        "touches_border": ((rows["start"] <= 0) | (rows["stop"] >= np.array(extent))).any(axis=1),
+        "touches_border": touches_border(rows, extent),
     }
-    table = pa.table({name: np.ascontiguousarray(column) for name, column in columns.items()})
-    return table if has_semantic else _without(table, "mean_semantic_probability")
+    return pa.table({name: np.ascontiguousarray(column) for name, column in columns.items()})
 
 
 def principal_moments_nm2(rows: Rows, voxel_size_nm: FloatVec3) -> NDArray[np.float64]:
@@ -84,9 +82,3 @@ def principal_moments_nm2(rows: Rows, voxel_size_nm: FloatVec3) -> NDArray[np.fl
 
 def _by_axis(name: str, values: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
     return {name.format(axis): values[:, number] for number, axis in enumerate(AXES)}
-
-
-def _without(table: pa.Table, name: str) -> pa.Table:
-    """The table with a column of nulls in place of this one."""
-    column = table.schema.get_field_index(name)
-    return table.set_column(column, name, pa.nulls(len(table), table.schema.field(column).type))

@@ -10,7 +10,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from pipeline.errors import BadInput
-from pipeline.ops.fragments import LAST_UINT64, Rows, merge_rows, reduced
+from pipeline.ops.fragments import LAST_UINT64, Rows, reduced
 
 MOST_FRAGMENTS = 2**31 - 1  # scipy's csgraph counts nodes in int32
 
@@ -32,21 +32,6 @@ def merge(count: int, pairs: NDArray[np.int64], rows: Rows, minimum_voxels: int 
     """
     n_groups, group = components(count, pairs)
     return canonical_ids(group, rows["first"], large_enough(group, rows["voxels"], n_groups, minimum_voxels))
-
-
-def regroup(ids: NDArray[np.uint64], rows: Rows, minimum_voxels: int = 0) -> NDArray[np.uint64]:
-    """Canonical ids once more, after growing moved first voxels and sizes.
-
-    Args:
-        ids: the provisional instance id (from 1) of each grown fragment; fragments of one id are one instance.
-        rows: a ``FRAGMENT`` row for each.
-        minimum_voxels: instances of fewer voxels get id 0.
-
-    Returns:
-        uint64 table, one canonical id for each fragment, as ``merge`` gives.
-    """
-    distinct, group = np.unique(ids, return_inverse=True)
-    return canonical_ids(group, rows["first"], large_enough(group, rows["voxels"], len(distinct), minimum_voxels))
 
 
 def components(count: int, pairs: NDArray[np.int64]) -> tuple[int, NDArray[np.int32]]:
@@ -91,10 +76,3 @@ def canonical_ids(
     id_of_group = np.zeros(len(keep), np.uint64)
     id_of_group[ordered] = np.arange(1, len(ordered) + 1, dtype=np.uint64)
     return id_of_group[index]
-
-
-def instance_rows(rows: Rows, table: NDArray[np.uint64]) -> Rows:
-    """The rows of instances 1..N from the fragments' rows and their ids; row i is instance i + 1, id 0 is left out."""
-    kept = np.flatnonzero(table)
-    ids = table[kept].astype(np.intp)
-    return merge_rows(rows[kept], ids - 1, int(ids.max(initial=0)))

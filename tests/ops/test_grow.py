@@ -16,7 +16,7 @@ from pipeline.geometry import Box, Vec3, float_vec3
 from pipeline.ops.fragments import fragment_table
 from pipeline.ops.grow import dilate, grow, halo
 from pipeline.ops.label import label, seeds
-from pipeline.ops.merge import merge, regroup
+from pipeline.ops.merge import canonical_ids, merge
 from pipeline.ops.relabel import compact, relabel
 from pipeline.ops.whole import whole_instances
 from pipeline.presets import instance_plan
@@ -232,7 +232,8 @@ def test_the_published_postprocessing_composes_from_the_ops(seed: int) -> None:
     no_pairs = np.zeros((0, 2), np.int64)
     table = merge(n, no_pairs, fragment_table(labels, n, box, shape), minimum_voxels=2)
     local, ids = compact(dilate(relabel(labels, table), (1, 7, 7)))
-    final = relabel(local, regroup(ids, fragment_table(local, len(ids), box, shape), minimum_voxels=128))
+    rows = fragment_table(local, len(ids), box, shape)
+    final = relabel(local, canonical_ids(np.arange(len(ids)), rows["first"], rows["voxels"] >= 128))
 
     expected = published_by_definition(semantic, boundary)
     assert expected.max() > 3

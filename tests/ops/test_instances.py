@@ -71,13 +71,6 @@ def test_column_types_are_fixed_and_the_same_without_instances() -> None:
     assert empty.schema.field("touches_border").type == pa.bool_()
 
 
-def test_without_probabilities_their_mean_is_null_and_not_zero() -> None:
-    rows = fragment_table(np.ones((2, 2, 2), np.uint32), 1, Box.of_shape((2, 2, 2)), (2, 2, 2))
-    table = instance_table(rows, no_pairs(1), (2, 2, 2), SIZE, OFFSET, has_semantic=False)
-    assert table.schema == two_instances().schema
-    assert table["mean_semantic_probability"].to_pylist() == [None]
-
-
 def test_principal_moments_are_the_variances_of_the_volume_far_from_the_origin_too() -> None:
     rng = np.random.default_rng(2)
     labels = (rng.random((7, 9, 12)) < 0.2).astype(np.uint32)

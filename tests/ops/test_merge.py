@@ -5,7 +5,7 @@ import pytest
 
 from pipeline.errors import BadInput
 from pipeline.ops.fragments import FRAGMENT, Rows
-from pipeline.ops.merge import MOST_FRAGMENTS, canonical_ids, components, instance_rows, merge, regroup
+from pipeline.ops.merge import MOST_FRAGMENTS, canonical_ids, components, merge
 
 
 def rows_of(first: list[int], voxels: list[int]) -> Rows:
@@ -56,7 +56,6 @@ def test_no_fragments_give_an_empty_table() -> None:
     table = merge(0, pairs_of(), rows_of([], []), 10)
     assert table.dtype == np.uint64
     assert len(table) == 0
-    assert len(instance_rows(rows_of([], []), table)) == 0
 
 
 def test_more_fragments_than_int32_are_refused() -> None:
@@ -69,17 +68,3 @@ def test_canonical_ids_skip_groups_that_are_not_kept() -> None:
     table = canonical_ids(np.array([0, 1, 2]), first, np.array([True, False, True]))
     assert table.dtype == np.uint64
     assert table.tolist() == [2, 0, 1]
-
-
-def test_regrouping_numbers_provisional_ids_anew_by_size_and_first_voxel() -> None:
-    ids = np.array([4, 9, 4, 2], np.uint64)
-    rows = rows_of([30, 10, 40, 0], [2, 9, 3, 1])
-    assert regroup(ids, rows, minimum_voxels=5).tolist() == [2, 1, 2, 0]
-    assert regroup(ids, rows).tolist() == [3, 2, 3, 1]
-
-
-def test_instance_rows_add_up_kept_fragments_only() -> None:
-    rows = rows_of([30, 10, 40, 0], [2, 9, 3, 1])
-    merged = instance_rows(rows, np.array([2, 1, 2, 0], np.uint64))
-    assert merged["voxels"].tolist() == [9, 5]
-    assert merged["first"].tolist() == [10, 30]
