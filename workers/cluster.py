@@ -29,7 +29,7 @@ _PRE_SPAWN = "distributed.nanny.pre-spawn-environ"
 # What numpy, torch and their libraries read when they are loaded.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 # Blocks are allocated and freed all the time. Dask has glibc give every array back to the system at once, and getting
-# its pages again takes a quarter of the time of labelling; so arrays of up to 32 MB (glibc's limit) stay, 256 MB in all.
+# its pages again takes a quarter of the time of labelling; arrays of up to 32 MB (the limit) stay, 256 MB in all.
 _MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**28)}
 # Of the worker process alone. Dask holds none of our data: spilling frees nothing, and a worker that is paused at 80 %
 # of its memory by what it caches would never go on.
