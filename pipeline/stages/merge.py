@@ -139,12 +139,17 @@ class Fragments:
 
     def parts(self) -> Iterator[tuple[Ids, Rows]]:
         """Provisional ids (0: dropped) and rows of each block that holds any, in the order of blocks."""
-        offsets = open_table(self.offsets)
-        table = open_table(self.merged)
+        rows = (self.rows.opened(int(number))["rows"] for number in np.flatnonzero(self.counts))
+        return zip(self.ids(), rows, strict=True)
+
+    def ids(self) -> Iterator[Ids]:
+        """Those ids alone."""
+        offsets, table = open_table(self.offsets), open_table(self.merged)
         for number in np.flatnonzero(self.counts):
-            stored = self.rows.read(int(number))
-            ids = stored["ids"] if self.grown else np.asarray(table[offsets[number] : offsets[number + 1]])
-            yield ids, stored["rows"]
+            if self.grown:
+                yield self.rows.opened(int(number))["ids"]
+            else:
+                yield np.asarray(table[offsets[number] : offsets[number + 1]])
 
     def highest(self) -> int:
         """The highest provisional id."""
@@ -180,7 +185,7 @@ def write_final(
     write_canonical(whole, chosen, highest + 1, int(np.prod(extent, dtype=object)))
     final_of = open_table(whole)
     with TableWriter(table, int(fragments.counts.sum())) as writer:
-        for ids, _ in fragments.parts():
+        for ids in fragments.ids():
             writer.append(np.asarray(final_of[joins.root(ids).astype(np.intp)]))
     shutil.rmtree(scratch)
 
