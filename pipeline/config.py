@@ -5,14 +5,12 @@ A field left out (None) is chosen from the volume by ``pipeline.plan``. Unknown 
 
 from __future__ import annotations
 
-from difflib import get_close_matches
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from pipeline.errors import BadInput, raise_all
+from pipeline.settings import Settings, mode_alone, parse_settings
 
-S = TypeVar("S", bound=BaseModel)
 PositiveVec3 = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
 Vec3Field = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
 Count = Annotated[int, Field(ge=1)]
@@ -35,12 +33,6 @@ def _one_or_several(value: Any) -> Any:
 Models = Annotated[str | Annotated[tuple[str, ...], Field(min_length=1)], BeforeValidator(_one_or_several)]
 
 
-class Settings(BaseModel):
-    """Base of all settings: frozen, unknown keys refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
 class BlockSettings(Settings):
     """How the volume is cut."""
 
@@ -48,6 +40,38 @@ class BlockSettings(Settings):
         None,
         description="Voxels of a block, z y x; any shape. Stored chunks follow it. Chosen from the volume if empty.",
     )
+
+
+class DenoiseSettings(Settings):
+    """What is restored before the network sees it."""
+
+    mode: Literal["off", "auto"] = Field(
+        "off",
+        description="auto: damaged slices and regions are found and restored from their neighbours; with a noise2noise "
+        "model every slice is. off: nothing is changed.",
+    )
+    model: str = Field("interpolation-v1", description="A shipped restorer's name or the path of its .json.")
+    mask: str | None = Field(
+        None,
+        description="Path or URL of a hand-made mask instead of detection, nonzero is damaged: as large as the volume "
+        "or coarser by whole factors; a corrected copy of RUN/arrays/damage is one.",
+    )
+    sensitivity: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        1.0, description="Detection: 2 flags what deviates half as much from the rest of the volume."
+    )
+    max_gap: Annotated[int, Field(ge=1, le=16)] = Field(
+        3, description="Damaged slices in a row that are bridged at most; what is longer is left as it is and counted."
+    )
+    feather_nm: Reach = Field(50.0, description="Rim around a restored region over which it fades into the image, nm.")
+    normalise_slices: bool = Field(
+        False, description="Even out jumps of brightness and contrast between slices, in the whole volume."
+    )
+
+    @model_validator(mode="after")
+    def _mask_is_used(self) -> DenoiseSettings:
+        if self.mask is not None and self.mode == "off":
+            raise ValueError("a mask belongs to mode auto: give denoise.mode=auto with it, or leave it out")
+        return self
 
 
 class PredictSettings(Settings):
@@ -133,8 +157,9 @@ class ExportSettings(Settings):
     """The Neuroglancer result."""
 
     chunk: PositiveVec3 = Field((64, 64, 64), description="Chunk of the precomputed layers, z y x.")
-    layers: tuple[Literal["raw", "semantic", "boundary", "segmentation"], ...] = Field(
-        ("raw", "semantic", "boundary", "segmentation"), description="Layers to write."
+    layers: tuple[Literal["raw", "restored", "damage", "semantic", "boundary", "segmentation"], ...] = Field(
+        ("raw", "restored", "damage", "semantic", "boundary", "segmentation"),
+        description="Layers to write; restored and damage (255 where a voxel was replaced) where denoise is on.",
     )
 
 
@@ -199,6 +224,7 @@ class RunConfig(Settings):
         "decides patch, overlap and thresholds.",
     )
     block: BlockSettings = BlockSettings()
+    denoise: Annotated[DenoiseSettings, BeforeValidator(mode_alone)] = DenoiseSettings()
     predict: PredictSettings = PredictSettings()
     instances: InstanceSettings = InstanceSettings()
     export: ExportSettings = ExportSettings()
@@ -230,83 +256,3 @@ def parse_config(values: dict[str, Any]) -> RunConfig:
         BadInput: one line for every offending key, with the nearest known key for an unknown one.
     """
     return parse_settings(RunConfig, values)
-
-
-def parse_settings(kind: type[S], values: dict[str, Any]) -> S:
-    """Plain values as settings of any kind; see ``parse_config``."""
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        problems = [_problem(kind, dict(detail)) for detail in error.errors()]
-    raise_all(problems)
-    raise AssertionError
-
-
-def with_override(values: dict[str, Any], setting: str) -> dict[str, Any]:
-    """Values with one ``key.sub=value`` of the command line put in; the value is YAML (``[32,128,96]``, ``0.5``, text).
-
-    Raises:
-        BadInput: there is no ``=``.
-    """
-    key, separator, text = setting.partition("=")
-    if not separator or not key:
-        raise BadInput(
-            f"--set {setting}", "a setting is key.sub=value", nearest="For example --set block.shape=[64,256,256]."
-        )
-    *parents, last = key.strip().split(".")
-    changed = dict(values)
-    place = changed
-    for name in parents:
-        inner = place.get(name)
-        place[name] = dict(inner) if isinstance(inner, dict) else {}
-        place = place[name]
-    place[last] = _yaml_value(setting, text)
-    return changed
-
-
-def _yaml_value(setting: str, text: str) -> Any:
-    import yaml
-
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise BadInput(
-            f"--set {setting}",
-            "the value must be YAML",
-            " ".join(str(error).split()),
-            "For example --set block.shape=[64,256,256].",
-        ) from None
-
-
-def _problem(kind: type[BaseModel], detail: dict[str, Any]) -> BadInput:
-    location = [str(part) for part in detail["loc"]]
-    key = ".".join(location) or "configuration"
-    if detail["type"] == "extra_forbidden":
-        known = _known_keys(kind, location[:-1])
-        near = get_close_matches(location[-1], known, 1)
-        hint = f"Did you mean {near[0]}?" if near else f"Known keys here: {', '.join(known)}."
-        return BadInput(key, "there is no such setting", nearest=hint)
-    if detail["type"] == "missing":
-        return BadInput(key, "it must be given", nearest=_described(kind, location))
-    return BadInput(f"{key}={detail['input']!r}", detail["msg"], nearest=_described(kind, location))
-
-
-def _known_keys(kind: type[BaseModel], parents: list[str]) -> list[str]:
-    for name in parents:
-        inner = kind.model_fields[name].annotation
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
-            return []
-        kind = inner
-    return list(kind.model_fields)
-
-
-def _described(kind: type[BaseModel], location: list[str]) -> str:
-    for depth, name in enumerate(location):
-        found = kind.model_fields.get(name)
-        if found is None:
-            return ""
-        if isinstance(found.annotation, type) and issubclass(found.annotation, BaseModel) and depth + 1 < len(location):
-            kind = found.annotation
-            continue
-        return found.description or ""
-    return ""

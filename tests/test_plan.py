@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import InstanceSettings, RunConfig, parse_settings
+from pipeline.config import InstanceSettings, RunConfig
 from pipeline.errors import BadInput
 from pipeline.grid import BlockGrid
 from pipeline.ops.grow import halo
 from pipeline.plan import DEFAULT_BLOCK_VOXELS, block_shape, chunk_shape, default_block
 from pipeline.presets import instance_plan
+from pipeline.settings import parse_settings
 
 SIDE = st.integers(1, 3000)
 SIDES = st.tuples(SIDE, SIDE, SIDE)

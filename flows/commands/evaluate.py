@@ -13,7 +13,6 @@ from flows.commands.options import Json, Settings, VoxelSize, config_values, sho
 from flows.commands.run import Command
 from flows.interrupts import interruptible
 from flows.progress import terminal_watcher
-from pipeline.config import parse_settings
 from pipeline.errors import BadInput
 from pipeline.evaluate import (
     Comparison,
@@ -32,6 +31,7 @@ from pipeline.evaluation.results import MATCHES, SHEET, require_target, withdraw
 from pipeline.files import write_whole
 from pipeline.formats.address import is_remote
 from pipeline.run import RunDirectory
+from pipeline.settings import parse_settings
 
 CANCELLED = "cancelled; with --output the blocks compared so far are kept and the same command goes on"
 

@@ -10,9 +10,9 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from pipeline.config import with_override
 from pipeline.errors import BadInput
 from pipeline.geometry import FloatVec3, Vec3, float_vec3, vec3
+from pipeline.settings import with_override
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 VoxelSize = Annotated[

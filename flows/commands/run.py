@@ -12,10 +12,11 @@ from flows.commands.options import Json, Settings, VoxelSize, config_values, sho
 from flows.drive import run_bare
 from flows.estimate import estimate, estimate_lines
 from flows.progress import terminal_watcher
-from pipeline.config import InstancesConfig, RunConfig, parse_config, parse_settings
+from pipeline.config import InstancesConfig, RunConfig, parse_config
 from pipeline.errors import BadInput
 from pipeline.job import Job, instances_job, run_job
 from pipeline.run import RunDirectory, recorded, require_space
+from pipeline.settings import parse_settings
 from pipeline.verify import Incomplete, is_finished, require_verified, status_of
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file with any of the settings.")]

@@ -15,7 +15,7 @@ import yaml
 from flows.commands.options import Json, show
 from flows.commands.run import Command
 from flows.commands.table import instances_run
-from pipeline.config import InstanceSettings, parse_settings
+from pipeline.config import InstanceSettings
 from pipeline.errors import BadInput
 from pipeline.files import write_whole
 from pipeline.formats.address import parse
@@ -23,6 +23,7 @@ from pipeline.geometry import Box, float_vec3, vec3
 from pipeline.model.spec import ModelSpec, load_spec
 from pipeline.ops.label import to_uint8
 from pipeline.run import RunDirectory, recorded
+from pipeline.settings import parse_settings
 from pipeline.source_run import open_complete, require_complete_array
 from pipeline.tune import OBJECTIVES, Candidate, Labelled, Search, Tuned
 from pipeline.volume import Volume, open_volume

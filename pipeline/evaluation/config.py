@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from pipeline.config import BlockSettings, ClusterSettings, Length, Settings, SizeNm, Voxels
+from pipeline.config import BlockSettings, ClusterSettings, Length, SizeNm, Voxels
 from pipeline.evaluation.scores import PRESETS, Preset, Scoring
+from pipeline.settings import Settings
 
 
 class EvaluateConfig(Settings):

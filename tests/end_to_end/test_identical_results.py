@@ -10,10 +10,11 @@ import pytest
 from tiny_run import Result, result_of, run_here, settings
 
 from flows.drive import drive
-from pipeline.config import ClusterSettings, InstancesConfig, parse_settings
+from pipeline.config import ClusterSettings, InstancesConfig
 from pipeline.executor import PicklingExecutor, SerialExecutor, ThreadsExecutor
 from pipeline.job import instances_job
 from pipeline.run import RunDirectory
+from pipeline.settings import parse_settings
 from pipeline.tables import open_table
 from pipeline.volume import open_volume
 from workers.cluster import open_executor

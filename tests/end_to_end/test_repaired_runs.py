@@ -12,12 +12,13 @@ import pytest
 from numpy.typing import NDArray
 
 from flows.drive import run_bare
-from pipeline.config import InstancesConfig, parse_settings
+from pipeline.config import InstancesConfig
 from pipeline.geometry import Box
 from pipeline.grid import BlockGrid
 from pipeline.instance_table import totals
 from pipeline.job import Job, instances_job
 from pipeline.run import RunDirectory, create_if_missing, stored_volume
+from pipeline.settings import parse_settings
 from pipeline.verify import Incomplete, is_finished, require_verified
 from pipeline.volume import Volume, open_volume
 

@@ -10,8 +10,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import InstancesConfig, RunConfig, parse_config, parse_settings, with_override
+from pipeline.config import InstancesConfig, RunConfig, parse_config
 from pipeline.errors import BadInput
+from pipeline.settings import parse_settings, with_override
 
 SIDE = st.integers(1, 4096)
 SIDES = st.tuples(SIDE, SIDE, SIDE)
@@ -51,7 +52,21 @@ PREDICT = st.fixed_dictionaries(
         "device": st.sampled_from(["auto", "cpu", "cuda"]),
     },
 )
-LAYERS = st.lists(st.sampled_from(["raw", "semantic", "boundary", "segmentation"]), unique=True)
+DENOISE = st.one_of(
+    st.sampled_from(["auto", "off", False]),
+    st.fixed_dictionaries(
+        {"mode": st.just("auto")},
+        optional={
+            "model": TEXT,
+            "mask": st.sampled_from(["mask.tif", "s3://bucket/mask.zarr[0:4,:,:]"]),
+            "sensitivity": LENGTH,
+            "max_gap": st.integers(1, 16),
+            "feather_nm": st.floats(0, 1e6),
+            "normalise_slices": st.booleans(),
+        },
+    ),
+)
+LAYERS = st.lists(st.sampled_from(["raw", "restored", "damage", "semantic", "boundary", "segmentation"]), unique=True)
 EXPORT = st.fixed_dictionaries({}, optional={"chunk": SIDES, "layers": LAYERS})
 CLUSTER = st.one_of(
     st.fixed_dictionaries(
@@ -69,7 +84,9 @@ COMMON: dict[str, Any] = {
     "cluster": CLUSTER,
 }
 MODELS = st.one_of(TEXT, st.lists(TEXT, min_size=1, max_size=4))
-RUNS = st.fixed_dictionaries({"input": TEXT, "output": TEXT}, optional={**COMMON, "model": MODELS, "predict": PREDICT})
+RUNS = st.fixed_dictionaries(
+    {"input": TEXT, "output": TEXT}, optional={**COMMON, "model": MODELS, "denoise": DENOISE, "predict": PREDICT}
+)
 MAPS = st.fixed_dictionaries({"semantic": TEXT, "boundary": TEXT, "output": TEXT}, optional=COMMON)
 
 
@@ -117,6 +134,9 @@ def test_an_override_leaves_the_given_values_alone() -> None:
         ("cluster", {"memory_limit": "much"}, "cluster.memory_limit='much'"),
         ("export", {"layers": ["raw", "all"]}, "export.layers.1='all'"),
         ("predict", {"tta": 5}, "predict.tta=5: Input should be 0, 4, 8 or 16"),
+        ("denoise", "on", "denoise.mode='on': Input should be 'off' or 'auto'"),
+        ("denoise", {"mask": "mask.tif"}, "a mask belongs to mode auto: give denoise.mode=auto with it"),
+        ("denoise", {"mode": "auto", "max_gap": 0}, "denoise.max_gap=0"),
         ("model", [], "model=[]: Value error, a model is a name or a path, or a list of them"),
         ("model", 3, "model=3: Value error, a model is a name or a path, or a list of them"),
         ("model", ["a", 3], "model=['a', 3]: Value error, a model is a name or a path, or a list of them"),
@@ -127,6 +147,14 @@ def test_a_wrong_value_is_refused_with_its_key(key: str, value: Any, message: st
     with pytest.raises(BadInput) as refused:
         parse_config({"input": "v", "output": "o", key: value})
     assert message in str(refused.value)
+
+
+def test_denoising_is_one_word_or_a_section_and_the_word_survives_overrides() -> None:
+    given = {"input": "v", "output": "o"}
+    assert parse_config(given).denoise.mode == "off"
+    assert parse_config({**given, "denoise": yaml.safe_load("off")}).denoise.mode == "off"
+    both = with_override(with_override(given, "denoise=auto"), "denoise.max_gap=2")
+    assert parse_config(both) == parse_config({**given, "denoise": {"mode": "auto", "max_gap": 2}})
 
 
 def test_all_wrong_values_are_named_at_once() -> None:

@@ -102,8 +102,9 @@ def test_a_volume_full_of_foreground_is_one_instance(
 
 def test_maps_full_of_foreground_are_one_instance_of_all_voxels(tmp_path: Path) -> None:
     from flows.drive import drive
-    from pipeline.config import InstancesConfig, parse_settings
+    from pipeline.config import InstancesConfig
     from pipeline.job import instances_job
+    from pipeline.settings import parse_settings
 
     maps = {
         "semantic": write_volume(tmp_path / "semantic", np.full(SHAPE, 255, np.uint8)),
