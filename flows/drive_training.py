@@ -7,21 +7,21 @@ from typing import Any
 from flows.interrupts import interruptible
 from flows.training_report import training_report
 from pipeline.lock import run_lock
-from pipeline.training.config import TrainConfig
 from pipeline.training.log import Progress
-from pipeline.training.train import output_of, train
+from pipeline.training.task import TaskConfig, train_task
+from pipeline.training.train import output_of
 
 CANCELLED = "cancelled; the last checkpoint is kept, the same command goes on from it"
 
 
-def train_bare(config: TrainConfig, progress: Progress | None) -> dict[str, Any]:
+def train_bare(config: TaskConfig, progress: Progress | None) -> dict[str, Any]:
     """Train and return the report, as `training_report` makes it.
 
     Raises:
         RunCancelled: Ctrl-C or SIGTERM; a checkpoint is kept.
         RunConflict: another process trains in the directory.
-        TeramitoError: see `pipeline.training.train.train`.
+        TeramitoError: see `pipeline.training.task.train_task`.
     """
     output = output_of(config)
     with run_lock(output), interruptible(CANCELLED):
-        return training_report(train(config, progress), output)
+        return training_report(train_task(config, progress), output)

@@ -25,6 +25,7 @@ from workers.cluster import worker_count
 # Bytes on disk a voxel, measured on FIB-SEM at 5 nm and on the phantom at 10 nm: maps 0.3 to 0.5, labels 0.02 to 0.03.
 MAP_BYTES = 0.5
 LABEL_BYTES = 0.03
+RESTORED_BYTES = 1.1  # the restored volume, the mask and the cells that find damage (2 bytes for 4 to 1024 voxels)
 # A voxel of a collar, which lies in the slab of each face it is near: 0.11 on FIB-SEM at 5 nm, 0.35 on the phantom.
 COLLAR_BYTES = 0.3
 # All tables together, collars left out, grow with the labels: a block took 4 to 22 kB, whether of 16x32x32, 96x320x320
@@ -141,8 +142,11 @@ def _memory(plan: Plan) -> int:
 
 def _disk(plan: Plan, stages: Sequence[Stage]) -> int:
     voxels = plan.source.box.size
-    layers: Sequence[str] = plan.config.export.layers
-    exported = sum(RAW_EXPORT_FACTOR * plan.source.nbytes / voxels if name == "raw" else MAP_BYTES for name in layers)
+    on = plan.denoising is not None
+    # A layer of grey levels is as large as the raw one of 8 bits; the mask of what was replaced is next to nothing.
+    grey = {"raw": RAW_EXPORT_FACTOR * plan.source.nbytes / voxels, "restored": RAW_EXPORT_FACTOR * on, "damage": 0.0}
+    exported = sum(grey.get(name, MAP_BYTES) for name in plan.config.export.layers)
+    exported += RESTORED_BYTES * on
     collars = sum(COLLAR_BYTES * _collar_share(stage.collars) for stage in stages if isinstance(stage, LabelStage))
     each = 2 * MAP_BYTES + 3 * LABEL_BYTES + exported + collars + TABLE_BYTES
     return int(voxels * each) + TABLE_BYTES_A_BLOCK * len(plan.grid)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 from prefect import flow, get_run_logger
@@ -19,13 +20,16 @@ from flows.drive import drive
 from flows.interrupts import interruptible
 from flows.progress import Watcher
 from flows.report import markdown_of
+from flows.restored_report import restored_page
 from flows.stale import close_stale_runs
 from flows.tasks import as_task, cancellable, run_name
 from pipeline.config import InstancesConfig, RunConfig
+from pipeline.denoising import restoration_of
 from pipeline.errors import RunCancelled
 from pipeline.executor import Executor, Progress
 from pipeline.job import Job, instances_job, run_job
 from pipeline.ledger import Ledger
+from pipeline.run import RunDirectory
 from pipeline.stage import Stage
 from workers.cluster import open_executor
 
@@ -37,6 +41,8 @@ TERMINAL: ContextVar[Watcher | None] = ContextVar("TERMINAL", default=None)
 @flow(name="segment-volume", flow_run_name=run_name, persist_result=False, validate_parameters=True)
 def segment_volume(config: RunConfig) -> Any:
     """A volume to mitochondria instances: predict, label, stitch, merge, grow, select, relabel, export, verify.
+
+    With denoising on, inspect, compare, damage and restore come first.
 
     The same output directory again resumes; a finished one returns at once.
     """
@@ -76,7 +82,7 @@ def _driven(job: Job) -> dict[str, Any]:
     watcher = ArtifactWatcher(job.steps, job.directory.root.name)
     with interruptible(CANCELLED), cancellable(), open_executor(job.cluster) as executor:
         _show_dashboard(executor)
-        report = drive(job, executor, _Both(watcher, TERMINAL.get()), _as_task)
+        report = drive(job, executor, _Both(watcher, TERMINAL.get()), partial(_as_task, job.directory))
     watcher.finished()
     return report
 
@@ -98,8 +104,11 @@ class _Both(Watcher):
         return progress
 
 
-def _as_task(name: str, work: Callable[[], None]) -> None:
+def _as_task(directory: RunDirectory, name: str, work: Callable[[], None]) -> None:
     as_task(name, work, CANCELLED)
+    if name == "restore":  # what was replaced, while the network goes on
+        page = restored_page(restoration_of(directory), directory.restored_sheet)
+        create_markdown_artifact(page, key="restored", description="Damage that was restored, before and after")
 
 
 def _show_dashboard(executor: Executor) -> None:

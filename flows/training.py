@@ -25,11 +25,11 @@ from flows.training_progress import TrainingPace, throttled
 from flows.training_report import curves_page, result_page, training_report
 from pipeline.errors import RunCancelled
 from pipeline.lock import run_lock
-from pipeline.training.config import TrainConfig
 from pipeline.training.curves import CURVES
 from pipeline.training.history import Entry
 from pipeline.training.log import Progress
-from pipeline.training.train import output_of, train
+from pipeline.training.task import TaskConfig, kind_of, train_task
+from pipeline.training.train import output_of
 
 PROGRESS_KEY, CURVES_KEY, RESULT_KEY = "training-progress", "training-curves", "training-result"
 # What a person at a terminal sees beside Prefect's pages; none where a Prefect worker runs the flow.
@@ -39,12 +39,12 @@ LOG = logging.getLogger(__name__)
 
 def from_form(value: Any) -> Any:
     """Values of a form or an API as the configuration takes them from a file: its arrays are tuples."""
-    return TrainConfig.model_validate_json(json.dumps(value)) if isinstance(value, dict) else value
+    return kind_of(value).model_validate_json(json.dumps(value)) if isinstance(value, dict) else value
 
 
 @flow(name="train-network", flow_run_name=run_name, persist_result=False, validate_parameters=True)
-def train_network(config: Annotated[TrainConfig, BeforeValidator(from_form)]) -> Any:
-    """Labelled volumes to a network: train, validate, write the model that segment-volume takes.
+def train_network(config: Annotated[TaskConfig, BeforeValidator(from_form)]) -> Any:
+    """Volumes to a network: train, validate, write the model (or the restorer) that segment-volume takes.
 
     The same output directory again goes on from the last checkpoint.
     """
@@ -60,10 +60,10 @@ def train_network(config: Annotated[TrainConfig, BeforeValidator(from_form)]) ->
     return report
 
 
-def _trained(config: TrainConfig, output: Path) -> dict[str, Any]:
+def _trained(config: TaskConfig, output: Path) -> dict[str, Any]:
     shown = TrainingArtifacts(config.steps, output)
     with interruptible(CANCELLED), cancellable():
-        model = as_task("train", lambda: train(config, shown), CANCELLED)
+        model = as_task("train", lambda: train_task(config, shown), CANCELLED)
     report = training_report(model, output)
     shown.finished()
     return report

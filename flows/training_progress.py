@@ -13,7 +13,7 @@ from pipeline.training.history import Entry, is_number
 from pipeline.training.log import Progress
 
 RECENT = 20  # steps over which the loss is averaged
-SCORES = {"iou": "IoU", "ap75": "AP-75"}
+SCORES = {"iou": "IoU", "ap75": "AP-75", "psnr": "PSNR", "gain": "gain in dB"}
 
 
 class TrainingPace:

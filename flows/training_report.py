@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,16 @@ from pipeline.training.curves import CURVES, EXAMPLES
 from pipeline.training.history import Entry, History, is_number, read_history
 
 COLUMNS = {"iou": "IoU", "dice": "Dice", "ap50": "AP-50", "ap75": "AP-75"}
+RESTORED = {"psnr": "PSNR", "gain": "gain over the mean, dB", "gain_nearest": "over the nearest, dB"}
 PICTURES = {CURVES: "Loss, learning rate, scores, time waited for data", EXAMPLES: "Predictions beside the truth"}
 
 
 def training_report(model: Path, output: Path) -> dict[str, Any]:
-    """The facts of a finished training: model, steps, time, scores of the best validation."""
+    """The facts of a finished training: model and its task, steps, time, scores of the best validation."""
     history = read_history(output)
     return {
         "model": str(model),
+        "task": json.loads(model.read_text()).get("kind", "segmentation"),
         "directory": str(output),
         "steps": history.last_step,
         "best_step": history.best_step,
@@ -32,15 +35,16 @@ def report_lines(report: Mapping[str, Any]) -> list[str]:
     """A report for a terminal."""
     lines = [f"{report['steps']} steps in {duration(report['seconds'])}; model {report['model']}"]
     for one in report["validation"]:
-        scores = ", ".join(f"{label} {one[key]:.3f}" for key, label in COLUMNS.items() if key in one)
+        scores = ", ".join(f"{label} {one[key]:.3f}" for key, label in _columns([one]).items() if key in one)
         lines.append(f"  {one['validation']}: {scores} (step {one['step']})")
     return [*lines, *(f"  {what:11} {command}" for what, command in commands(report).items())]
 
 
 def commands(report: Mapping[str, Any]) -> dict[str, str]:
     """What to do with the result."""
+    option = "--model " if report["task"] == "segmentation" else "--set denoise.mode=auto --set denoise.model="
     return {
-        "segment": f"teramito run --input VOLUME --output RUN --model {report['model']}",
+        "segment": f"teramito run --input VOLUME --output RUN {option}{report['model']}",
         "curves": f"{report['directory']}/{CURVES}",
         "TensorBoard": f"tensorboard --logdir {report['directory']}/tensorboard",
     }
@@ -77,13 +81,19 @@ def score_table(validation: list[Entry]) -> list[str]:
     """Lines of a markdown table, a row a volume; none where nothing was validated."""
     if not validation:
         return []
-    head = [f"| volume | step | {' | '.join(COLUMNS.values())} |", f"|---|---:|{'---:|' * len(COLUMNS)}"]
+    columns = _columns(validation)
+    head = [f"| volume | step | {' | '.join(columns.values())} |", f"|---|---:|{'---:|' * len(columns)}"]
     return head + [
         f"| {one['validation']} | {one['step']} | "
-        + " | ".join(f"{one[key]:.3f}" if key in one else "" for key in COLUMNS)
+        + " | ".join(f"{one[key]:.3f}" if key in one else "" for key in columns)
         + " |"
         for one in validation
     ]
+
+
+def _columns(validation: list[Entry]) -> dict[str, str]:
+    """The scores of networks, or those of restorers."""
+    return RESTORED if any("psnr" in one for one in validation) else COLUMNS
 
 
 def _best(history: History) -> list[Entry]:
@@ -98,5 +108,5 @@ def _latest(history: History) -> list[Entry]:
 
 
 def _scores(entry: Entry) -> Entry:
-    kept = {key: entry[key] for key in COLUMNS if is_number(entry.get(key))}
+    kept = {key: entry[key] for key in _columns([entry]) if is_number(entry.get(key))}
     return {"validation": entry["validation"], "step": entry["step"], **kept}

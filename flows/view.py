@@ -33,8 +33,15 @@ from pipeline.run import RunDirectory
 
 HOST = "127.0.0.1"
 HOSTED = "https://neuroglancer-demo.appspot.com"
-ORDER = ("raw", "segmentation", "semantic", "boundary")  # bottom first; the first image is the background
-OVERLAY_COLORS = {"semantic": "#00ff7f", "boundary": "#ff4040"}
+ORDER = (
+    "raw",
+    "restored",
+    "segmentation",
+    "damage",
+    "semantic",
+    "boundary",
+)  # bottom first; the first image is the background
+OVERLAY_COLORS = {"semantic": "#00ff7f", "boundary": "#ff4040", "damage": "#ffd700"}
 PANEL_PIXELS = 340  # height of one of four panels on a laptop; the volume is fitted into it
 COARSEST_NM = 32.0  # a pixel, at most: a mitochondrion of 500 nm is then still 16 pixels wide
 
@@ -130,6 +137,8 @@ def state_of(layers: Layers, base_url: str) -> dict[str, Any]:
     for layer in state["layers"]:
         if layer["name"] in OVERLAY_COLORS:
             layer["shaderControls"] = {"color": OVERLAY_COLORS[layer["name"]]}
+        elif layer["name"] == "restored":  # in grey, to be laid over the raw image
+            del layer["shader"], layer["opacity"]
     return state
 
 

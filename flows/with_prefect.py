@@ -16,8 +16,8 @@ from pipeline.errors import RunCancelled, TeramitoError
 from pipeline.job import Job
 
 if TYPE_CHECKING:
-    from pipeline.training.config import TrainConfig
     from pipeline.training.log import Progress
+    from pipeline.training.task import TaskConfig
 
 SEND_SECONDS = 10.0
 # Prefect reads these once, when it is imported. Its console log would repeat our own messages with tracebacks; the
@@ -53,7 +53,7 @@ def run_with_prefect(
     return report
 
 
-def train_with_prefect(config: TrainConfig, progress: Progress, say: Callable[[str], None]) -> dict[str, Any]:
+def train_with_prefect(config: TaskConfig, progress: Progress, say: Callable[[str], None]) -> dict[str, Any]:
     """Train as a flow; returns its report.
 
     Raises:
@@ -63,7 +63,7 @@ def train_with_prefect(config: TrainConfig, progress: Progress, say: Callable[[s
         TeramitoError: whatever stopped the flow.
     """
     from pipeline.lock import run_lock
-    from pipeline.training.start import require_startable
+    from pipeline.training.task import require_startable
     from pipeline.training.train import output_of
 
     output = output_of(config)

@@ -12,7 +12,11 @@ from typing import Any
 import numpy as np
 
 from pipeline import __version__
+from pipeline.coarse_mask import CoarseMask, open_mask
 from pipeline.config import ClusterSettings, InstancesConfig, RunConfig
+from pipeline.denoise_plan import located
+from pipeline.denoising import LAYERS as DENOISED_LAYERS
+from pipeline.denoising import denoise_steps, denoising_facts
 from pipeline.ensemble import one_or_several
 from pipeline.errors import BadInput
 from pipeline.formats import Kind
@@ -28,9 +32,11 @@ from pipeline.stage import digest
 from pipeline.statistics import sample_boxes
 from pipeline.step import Step
 from pipeline.steps import export_step, predict_step
-from pipeline.tissue import TissueMask, open_tissue
 from pipeline.verify import is_finished
 from pipeline.volume import Volume, open_volume
+
+IDENTITIES = ("source", "maps", "model_sha256", "restorer_sha256", "tissue", "damage")
+"""What stands among the settings in ``run.json`` and is no setting: what the files were that they name."""
 
 
 @dataclass(frozen=True)
@@ -75,18 +81,23 @@ def run_job(config: RunConfig) -> tuple[Job, Plan]:
     plan = make_plan(config)  # its refusals name paths as they were given; everything after takes them as absolute
     plan = _located(plan)
     config = plan.config
-    predict, maps = predict_step(plan, directory)
+    denoise, seen = denoise_steps(plan, directory)
+    predict, maps = predict_step(plan, directory, seen)
     tissue = _tissue(config, plan.source)
     labelling = Labelling(directory, plan.grid, plan.chunks, plan.instances, tissue)
     instances, segmentation, final = instance_steps(labelling, maps)
     layers: dict[str, tuple[Kind, Volume, str]] = {
         "raw": ("image", plan.source, source_fingerprint(plan.source)),
+        **seen.layers,
         "semantic": ("image", maps.semantic, maps.fingerprint),
         "boundary": ("image", maps.boundary, maps.fingerprint),
         "segmentation": ("segmentation", segmentation, final),
     }
-    chosen: dict[str, tuple[Kind, Volume, str]] = {name: layers[name] for name in config.export.layers}
-    steps = (predict, *instances, export_step(directory, chosen, config.export.chunk))
+    # The layers of denoising are wanted where it is on.
+    chosen: dict[str, tuple[Kind, Volume, str]] = {
+        name: layers[name] for name in config.export.layers if name in layers
+    }
+    steps = (*denoise, predict, *instances, export_step(directory, chosen, config.export.chunk))
     hashes = one_or_several([member.spec.sha256 for member in plan.members])
     facts = {
         "input": config.input,
@@ -96,9 +107,19 @@ def run_job(config: RunConfig) -> tuple[Job, Plan]:
         "extent": list(plan.source.shape),
         "voxel_size_nm": list(plan.voxel_size_nm),
         "block": list(plan.grid.block),
+        **denoising_facts(plan.denoising),
         "warnings": list(plan.warnings),
     }
-    settings = {**_settings(config), "source": identity(plan.source), "model_sha256": hashes, **_identity_of(tissue)}
+    damage = None if plan.denoising is None else plan.denoising.mask
+    identities = {**_identity_of("tissue", tissue), **_identity_of("damage", damage)}
+    restorer = {} if plan.denoising is None else {"restorer_sha256": plan.denoising.spec.sha256}
+    settings = {
+        **_settings(config),
+        "source": identity(plan.source),
+        "model_sha256": hashes,
+        **restorer,
+        **identities,
+    }
     return Job(directory, steps, config.cluster, _manifest(settings, facts), facts, plan.warnings), plan
 
 
@@ -126,9 +147,9 @@ def instances_job(config: InstancesConfig) -> Job:
         "voxel_size_nm": list(size),
         "block": list(grid.block),
     }
-    located = {name: _absolute(getattr(config, name)) for name in ("semantic", "boundary")}
+    places = {name: _absolute(getattr(config, name)) for name in ("semantic", "boundary")}
     maps = [identity(semantic), identity(boundary)]
-    decided = {**_settings(config), **located, "maps": maps, **_identity_of(tissue)}
+    decided = {**_settings(config), **places, "maps": maps, **_identity_of("tissue", tissue)}
     whole = (*steps, export_step(directory, layer, config.export.chunk))
     return Job(directory, whole, config.cluster, _manifest(decided, facts), facts)
 
@@ -158,7 +179,15 @@ def _located(plan: Plan) -> Plan:
     members = tuple(replace(member, model=_absolute_model(member.model)) for member in plan.members)
     models = one_or_several([member.model for member in members])
     config = plan.config.model_copy(update={"input": _absolute(plan.config.input), "model": models})
-    return replace(plan, config=config, members=members)
+    if plan.denoising is None:
+        return replace(plan, config=config, members=members)
+    denoising = located(plan.denoising, _absolute_model(config.denoise.model), _absolute_mask(config.denoise.mask))
+    config = config.model_copy(update={"denoise": denoising.settings})
+    return replace(plan, config=config, members=members, denoising=denoising)
+
+
+def _absolute_mask(mask: str | None) -> str | None:
+    return None if mask is None else _absolute(mask)
 
 
 def _absolute_model(model: str) -> str:
@@ -168,18 +197,21 @@ def _absolute_model(model: str) -> str:
 def _settings(config: RunConfig | InstancesConfig) -> dict[str, Any]:
     # Where blocks run does not change what comes out: a run may resume on another cluster.
     settings = config.model_dump(mode="json", exclude={"output", "cluster"})
+    if isinstance(config, RunConfig) and config.denoise.mode == "off":  # as it was before there was any
+        del settings["denoise"]
+        settings["export"]["layers"] = [n for n in settings["export"]["layers"] if n not in DENOISED_LAYERS]
     if config.instances.tissue_mask is not None:
         settings["instances"]["tissue_mask"] = _absolute(config.instances.tissue_mask)
     return settings
 
 
-def _tissue(config: RunConfig | InstancesConfig, source: Volume) -> TissueMask | None:
+def _tissue(config: RunConfig | InstancesConfig, source: Volume) -> CoarseMask | None:
     address = config.instances.tissue_mask
-    return None if address is None else open_tissue(_absolute(address), source)
+    return None if address is None else open_mask(_absolute(address), source, "the tissue mask")
 
 
-def _identity_of(tissue: TissueMask | None) -> dict[str, Any]:
-    return {} if tissue is None else {"tissue": identity(tissue.volume)}
+def _identity_of(name: str, mask: CoarseMask | None) -> dict[str, Any]:
+    return {} if mask is None else {name: identity(mask.volume)}
 
 
 def _manifest(settings: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:

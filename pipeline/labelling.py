@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.coarse_mask import CoarseMask
 from pipeline.geometry import Vec3
 from pipeline.grid import BlockGrid
 from pipeline.instance_table import Counted, Parts, Space, write_instance_table
@@ -31,7 +32,6 @@ from pipeline.stages.stitch import StitchStage
 from pipeline.stages.supermerge import SuperMergeStage, UnionTables, fitting_side
 from pipeline.step import Step
 from pipeline.tables import open_table
-from pipeline.tissue import TissueMask
 from pipeline.volume import Volume
 
 # Fragments joined in one process, about 300 bytes each with their pairs; above, super-blocks of about as many.
@@ -55,7 +55,7 @@ class Labelling:
     grid: BlockGrid
     chunks: Vec3
     settings: InstancePlan
-    tissue: TissueMask | None = None
+    tissue: CoarseMask | None = None
     merge_at_once: int = MERGE_AT_ONCE
 
 

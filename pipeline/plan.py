@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import prod
 
 from pipeline.config import InstanceSettings, RunConfig
+from pipeline.denoise_plan import DenoisePlan, plan_denoising
 from pipeline.ensemble import Member, common_multiple, common_scale, load_members, scale_warnings
 from pipeline.errors import BadInput, raise_all
 from pipeline.geometry import FloatVec3, Vec3, vec3
@@ -32,7 +33,7 @@ HALVED_FOUR_TIMES = (1, 16, 16)
 class Plan:
     """All that a run needs, resolved. ``members`` are averaged in their order; the first one leads.
 
-    ``warnings`` are for the user; none of them stops the run.
+    ``denoising`` comes before them, None where it is off. ``warnings`` are for the user; none of them stops the run.
     """
 
     config: RunConfig
@@ -43,6 +44,7 @@ class Plan:
     grid: BlockGrid
     chunks: Vec3
     instances: InstancePlan
+    denoising: DenoisePlan | None = None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -77,6 +79,7 @@ def make_plan(config: RunConfig) -> Plan:
         grid=grid,
         chunks=chunk_shape(grid.block),
         instances=instance_plan(config.instances, size, specs[0]),
+        denoising=plan_denoising(config.denoise, source, size, config.input, config.predict.batch),
         warnings=(*scale_warnings(op.scale, size, specs), *_threshold_warnings(config.instances, size, specs)),
     )
 

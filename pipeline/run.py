@@ -2,7 +2,8 @@
 
 ``run.json`` (configuration and what was planned), ``arrays/`` (OME-Zarr, any viewer opens them), ``tables/`` and
 ``ledgers/`` (bookkeeping), ``precomputed/`` (the result for Neuroglancer), ``instances.parquet/`` (parts of the table),
-``report.json`` (written by verification alone: a run without it is not complete).
+``report.json`` (written by verification alone: a run without it is not complete); where denoising is on,
+``restored.json`` and ``restored.png`` (what it replaced).
 """
 
 from __future__ import annotations
@@ -48,6 +49,16 @@ class RunDirectory:
     def instances(self) -> Path:
         """The instance table, a folder of Parquet parts."""
         return self.root / "instances.parquet"
+
+    @property
+    def restoration(self) -> Path:
+        """What denoising replaced, in numbers."""
+        return self.root / "restored.json"
+
+    @property
+    def restored_sheet(self) -> Path:
+        """Pictures of it, before and after."""
+        return self.root / "restored.png"
 
     @property
     def precomputed(self) -> Path:

@@ -23,6 +23,8 @@ from pipeline.ledger import Record, read_record
 from pipeline.volume import Volume, open_volume
 
 WRITERS = {
+    "restored": "restore",
+    "replaced": "restore",
     "semantic": "predict",
     "boundary": "predict",
     "labels": "label",

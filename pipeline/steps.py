@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from pipeline.denoising import Seen
 from pipeline.export import ExportLevel, Layer, create_layers, export_levels
 from pipeline.formats import Kind
 from pipeline.geometry import Vec3
 from pipeline.labelling import Maps
 from pipeline.plan import Plan
-from pipeline.run import RunDirectory, create_arrays, is_whole_json, source_fingerprint, stored_volume
+from pipeline.run import RunDirectory, create_arrays, is_whole_json, stored_volume
 from pipeline.stage import Stage
 from pipeline.stages.export import ExportStage
 from pipeline.stages.predict import PredictStage
@@ -19,23 +20,23 @@ from pipeline.step import Step
 from pipeline.volume import Volume
 
 
-def predict_step(plan: Plan, directory: RunDirectory) -> tuple[Step, Maps]:
-    """The network; its two maps."""
+def predict_step(plan: Plan, directory: RunDirectory, seen: Seen) -> tuple[Step, Maps]:
+    """The network over what it is shown; its two maps."""
     semantic, boundary = (
         stored_volume(directory.array(name), plan.grid, "uint8", plan.source, plan.chunks)
         for name in ("semantic", "boundary")
     )
     first, *others = plan.members
     stage = PredictStage(
-        source=plan.source,
-        source_fingerprint=source_fingerprint(plan.source),
+        source=seen.volume,
+        source_fingerprint=seen.fingerprint,
         semantic=semantic,
         boundary=boundary,
         grid=plan.grid,
         op=plan.op,
         model=first.model,
         spec=first.spec,
-        grey=plan.grey,
+        grey=seen.grey,
         statistics=first.statistics,
         device=plan.config.predict.device,
         others=tuple(others),

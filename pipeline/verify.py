@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pipeline import __version__
+from pipeline.denoising import restoration_of
 from pipeline.errors import BadInput, StageFailed
 from pipeline.export import ExportLevel, probe
 from pipeline.files import write_whole
@@ -23,12 +25,17 @@ from pipeline.run import RunDirectory, counts_of, open_ledger
 from pipeline.stage import Stage
 from pipeline.stages.export import ExportStage
 from pipeline.stages.relabel import RelabelStage
+from pipeline.stages.restore import RestoreStage
 from pipeline.step import Step
 from pipeline.steps import stages_of
 from pipeline.tables import open_table
 
 PROBES = 8
 SPOT_CHECKS = 16
+ORDER = (
+    *("inspect", "compare", "damage", "restore", "predict"),
+    *("label", "stitch", "merge", "grow", "bridge", "relabel", "measure"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +69,8 @@ def _problems(stages: Sequence[Stage], directory: RunDirectory) -> list[str]:
     relabel = next(stage for stage in stages if isinstance(stage, RelabelStage))
     problems += _segmentation_problems(directory, relabel)
     for stage in stages:
+        if isinstance(stage, RestoreStage):
+            problems += _restored_problems(directory, stage)
         if isinstance(stage, ExportStage):
             problems += [f"{stage.name}: {problem}" for problem in _export_problems(stage.level)]
     return problems
@@ -97,6 +106,7 @@ def write_report(directory: RunDirectory, facts: Mapping[str, Any]) -> dict[str,
         **facts,
         "instances": instances,
         "instance_voxels": voxels,
+        **({"restored": restored} if (restored := restoration_of(directory)) else {}),
         "stages": [asdict(status) for status in status_of(directory)],
     }
     write_whole(directory.report, json.dumps(report, indent=2).encode())
@@ -116,7 +126,20 @@ def status_of(directory: RunDirectory) -> list[StageStatus]:
 
 
 def _order(stage: str) -> tuple[int, str]:
-    names = ("predict", "label", "stitch", "merge", "grow", "bridge", "relabel", "measure")
+    names = (
+        "inspect",
+        "compare",
+        "damage",
+        "restore",
+        "predict",
+        "label",
+        "stitch",
+        "merge",
+        "grow",
+        "bridge",
+        "relabel",
+        "measure",
+    )
     name, _, level = stage.partition("-")
     return (names.index(name), level) if name in names else (len(names), stage)
 
@@ -143,9 +166,34 @@ def _missing_blocks(directory: RunDirectory, stage: Stage) -> list[str]:
 def _segmentation_problems(directory: RunDirectory, relabel: RelabelStage) -> list[str]:
     problems = table_problems(directory.instances, highest_id(relabel.table))
     filled = np.flatnonzero(counts_of(directory, relabel))
-    for number in filled[np.unique(np.linspace(0, len(filled) - 1, SPOT_CHECKS).astype(int))] if len(filled) else []:
-        problems += _block_problems(relabel, int(number))
+    for number in _some(filled):
+        problems += _block_problems(relabel, number)
     return problems
+
+
+def _restored_problems(directory: RunDirectory, stage: RestoreStage) -> list[str]:
+    """Sampled blocks in which the mask of replaced voxels, or a voxel behind it, is no longer what was written."""
+    counts, problems = counts_of(directory, stage), []
+    for number in _some(np.flatnonzero(counts)):
+        core = stage.grid[number].core
+        try:
+            replaced = stage.replaced.read(core) > 0
+            whole = np.count_nonzero(replaced) == counts[number] and bool(stage.restored.read(core)[replaced].all())
+        except BadInput as torn:
+            problems.append(f"restored: block {number} {torn}")
+            continue
+        if not whole:
+            problems.append(
+                f"restored: block {number} {core} does not hold what was replaced; its chunks are damaged or gone"
+            )
+    return problems
+
+
+def _some(numbers: npt.NDArray[np.intp]) -> list[int]:
+    """Up to ``SPOT_CHECKS`` of the numbers, evenly from the first to the last."""
+    if not len(numbers):
+        return []
+    return [int(numbers[n]) for n in np.unique(np.linspace(0, len(numbers) - 1, SPOT_CHECKS).astype(int))]
 
 
 def _export_problems(level: ExportLevel) -> list[str]:

@@ -15,6 +15,7 @@ from pipeline.config import parse_config
 from pipeline.evaluate import evaluate
 from pipeline.job import run_job
 from pipeline.phantom import Phantom, write_phantom
+from pipeline.phantom.damage import Damage
 from pipeline.source_run import open_complete
 from pipeline.volume import open_volume
 
@@ -27,6 +28,10 @@ def phantom(
     shape_: Annotated[str, typer.Option("--shape", help="Voxels, Z,Y,X.")] = "96,320,320",
     seed: Annotated[int, typer.Option(help="Another seed, other tissue.")] = 0,
     voxel_size_nm: VoxelSize = "10,10,10",
+    damage: Annotated[
+        float | None,
+        typer.Option(help="Damage OUT/raw with this strength (1: plain to see); OUT/clean and OUT/damage tell where."),
+    ] = None,
 ) -> None:
     """Make a synthetic EM volume with its ground truth.
 
@@ -35,8 +40,11 @@ def phantom(
     size = voxel_size(voxel_size_nm)
     assert size is not None
     made = Phantom(shape("--shape", shape_), seed, size)
-    write_phantom(str(out.absolute()), made, progress=_counter("phantom"))
+    planted = None if damage is None else Damage(made.shape, made.voxel_size_nm, seed, damage)
+    write_phantom(str(out.absolute()), made, progress=_counter("phantom"), damage=planted)
     typer.echo(f"{out / 'raw'} and {out / 'instances'}, {shape_} voxels of {voxel_size_nm} nm")
+    if planted is not None:
+        typer.echo(f"{out / 'clean'} is the image before the damage, {out / 'damage'} its kind at every voxel")
 
 
 def convert(

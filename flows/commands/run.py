@@ -14,7 +14,7 @@ from flows.estimate import estimate, estimate_lines
 from flows.progress import terminal_watcher
 from pipeline.config import InstancesConfig, RunConfig, parse_config
 from pipeline.errors import BadInput
-from pipeline.job import Job, instances_job, run_job
+from pipeline.job import IDENTITIES, Job, instances_job, run_job
 from pipeline.run import RunDirectory, recorded, require_space
 from pipeline.settings import parse_settings
 from pipeline.verify import Incomplete, is_finished, require_verified, status_of
@@ -158,7 +158,7 @@ def recorded_job(directory: RunDirectory) -> Job:
             "teramito evaluate made it",
             "Give the same evaluate command again to check that every block is compared.",
         )
-    values = {key: value for key, value in settings.items() if key not in ("source", "maps", "model_sha256", "tissue")}
+    values = {key: value for key, value in settings.items() if key not in IDENTITIES}
     values["output"] = str(directory.root)
     if "semantic" in values:
         return instances_job(parse_settings(InstancesConfig, values))

@@ -20,12 +20,14 @@ def train(
     """Train a network; the same command again goes on from the last checkpoint.
 
     Example: teramito train pipeline/training/configs/mito-v1.json
+
+    A configuration with a `task` (interpolation, noise2noise) trains a restorer of slices, without any labels.
     """
     from flows.training_progress import terminal_progress
     from flows.training_report import report_lines
-    from pipeline.training.config import read_config
+    from pipeline.training.task import read_task
 
-    settings = read_config(config)
+    settings = read_task(config)
     progress = terminal_progress(settings.steps)
     if no_prefect:
         from flows.drive_training import train_bare

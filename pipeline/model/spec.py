@@ -138,9 +138,17 @@ def load_spec(name_or_path: str | Path) -> ModelSpec:
         BadInput: unknown name, a file that is no specification, or code beside it that is missing or another.
     """
     path = spec_path(name_or_path)
+    content = path.read_bytes()
     try:
-        spec = ModelSpec.model_validate_json(_newest_schema(path.read_bytes()))
+        spec = ModelSpec.model_validate_json(_newest_schema(content))
     except ValidationError as error:
+        if _is_restorer(content):
+            raise BadInput(
+                str(path),
+                "a model gives the probabilities of mitochondria",
+                "this is a restorer, which gives grey levels",
+                "It goes under denoise: --set denoise.model=PATH.json.",
+            ) from None
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise BadInput(
@@ -150,6 +158,14 @@ def load_spec(name_or_path: str | Path) -> ModelSpec:
     if code is not None and spec.code_sha256 is not None:
         pinned_bytes(path.parent / code[0], spec.code_sha256, "code")
     return spec
+
+
+def _is_restorer(content: bytes) -> bool:
+    try:
+        fields = json.loads(content)
+    except ValueError:
+        return False
+    return isinstance(fields, dict) and "kind" in fields
 
 
 def _newest_schema(content: bytes) -> bytes:

@@ -21,6 +21,7 @@ from pipeline.errors import BadInput
 from pipeline.formats import ome_zarr
 from pipeline.geometry import Box, FloatVec3, Vec3, float_vec3, vec3
 from pipeline.grid import BlockGrid
+from pipeline.phantom.damage import Damage
 from pipeline.phantom.image import grey
 from pipeline.phantom.mitochondria import ids
 from pipeline.phantom.scene import Scene, scene
@@ -93,13 +94,18 @@ def write_phantom(
     phantom: Phantom,
     block: Vec3 | None = None,
     progress: Callable[[int, int], None] | None = None,
+    damage: Damage | None = None,
 ) -> None:
     """Write ``OUT/raw`` (uint8) and ``OUT/instances`` (uint64) as OME-Zarr 0.5, block by block.
+
+    With ``damage``, raw is the damaged image, ``OUT/clean`` the image without it, and ``OUT/damage`` (uint8) tells
+    what was damaged; see ``Damage.planted``.
 
     Args:
         output_url: local path or URL of the folder; arrays already there are replaced.
         block: voxels z, y, x made at once, a multiple of the chunks of 64 (default 128, 256, 256).
         progress: called with (blocks done, blocks in all) after each block.
+        damage: what is planted; of the phantom's shape and voxel size.
 
     Raises:
         BadInput: ``block`` is not three positive multiples of 64.
@@ -109,13 +115,19 @@ def write_phantom(
     _require(len(block) == 3 and all(b > 0 and b % 64 == 0 for b in block), "block", block, "positive multiples of 64")
     grid = BlockGrid(phantom.shape, block)
     root = output_url.rstrip("/")
-    for name, dtype in (("raw", "uint8"), ("instances", "uint64")):
+    names = ("raw", "instances") if damage is None else ("raw", "instances", "clean", "damage")
+    for name in names:
+        dtype = "uint64" if name == "instances" else "uint8"
         ome_zarr.create(f"{root}/{name}", phantom.shape, grid.padded_extent, chunks, dtype, phantom.voxel_size_nm)
-    raw, instances = open_volume(f"{root}/raw"), open_volume(f"{root}/instances")
+    volumes = [open_volume(f"{root}/{name}") for name in names]
     for done, part in enumerate(grid, 1):
         image, labels = phantom.both(part.core)
-        raw.write(part.core, image)
-        instances.write(part.core, labels)
+        made: tuple[NDArray[np.uint8] | NDArray[np.uint64], ...] = (image, labels)
+        if damage is not None:
+            damaged, truth = damage.planted(image, part.core, phantom.raw)
+            made = (damaged, labels, image, truth)
+        for volume, values in zip(volumes, made, strict=True):
+            volume.write(part.core, values)
         if progress is not None:
             progress(done, len(grid))
 

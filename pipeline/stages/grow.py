@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.coarse_mask import CoarseMask
 from pipeline.geometry import Box, Vec3
 from pipeline.grid import Block, BlockGrid
 from pipeline.ops.fragments import Rows, fragment_table
@@ -19,7 +20,6 @@ from pipeline.stage import BlockResult, Stopwatch, digest
 from pipeline.stages.collars import Collars, Surroundings
 from pipeline.stages.provisional import Provisional
 from pipeline.tables import BlockTables
-from pipeline.tissue import TissueMask
 from pipeline.volume import Volume
 
 
@@ -42,7 +42,7 @@ class GrowStage:
     grid: BlockGrid
     extent: Vec3
     plan: InstancePlan
-    tissue: TissueMask | None = None
+    tissue: CoarseMask | None = None
     tissue_fingerprint: str = ""
     collars: Collars | None = None
 

@@ -17,6 +17,7 @@ import pyarrow.parquet as parquet
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from pipeline.coarse_mask import CoarseMask
 from pipeline.config import InstanceSettings
 from pipeline.executor import Executor, SerialExecutor
 from pipeline.formats import ome_zarr
@@ -31,7 +32,6 @@ from pipeline.presets import instance_plan
 from pipeline.run import RunDirectory
 from pipeline.stage import BlockResult, Stage, run_block
 from pipeline.step import Step, run_step
-from pipeline.tissue import TissueMask
 from pipeline.volume import Volume, open_volume
 
 Mask = NDArray[np.bool_]
@@ -77,7 +77,7 @@ class LabelRun:
     grid: BlockGrid
     settings: Mapping[str, Any]
     merge_at_once: int = MERGE_AT_ONCE
-    tissue: TissueMask | None = None
+    tissue: CoarseMask | None = None
 
     @property
     def plan(self) -> InstancePlan:

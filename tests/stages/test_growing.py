@@ -11,6 +11,7 @@ from label_path import LabelRun, instances_of, store, stored_maps
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from pipeline.coarse_mask import open_mask
 from pipeline.config import InstanceSettings
 from pipeline.executor import PicklingExecutor
 from pipeline.geometry import Vec3, float_vec3
@@ -24,7 +25,6 @@ from pipeline.stage import run_block
 from pipeline.stages.collars import are_worth_it
 from pipeline.stages.grow import GrowStage
 from pipeline.step import run_step
-from pipeline.tissue import open_tissue
 
 SHAPE = (14, 37, 45)
 BLOCK = (6, 19, 23)
@@ -131,7 +131,7 @@ def test_a_coarse_tissue_mask_drops_what_lies_outside_it(grow: str, tmp_path: Pa
     plan = instance_plan(chosen, SIZE, None)
     maps = stored_maps(tmp_path / "maps", *some_maps(), SIZE)
     store(tmp_path / "tissue", coarse, float_vec3(4 * size for size in SIZE))
-    tissue = open_tissue(str(tmp_path / "tissue"), maps.semantic)
+    tissue = open_mask(str(tmp_path / "tissue"), maps.semantic, "the tissue mask")
     grid, directory = BlockGrid(SHAPE, BLOCK), RunDirectory(tmp_path / "run")
     steps, segmentation, _ = instance_steps(Labelling(directory, grid, chunk_shape(BLOCK), plan, tissue), maps)
     for step in steps:

@@ -13,6 +13,7 @@ from label_path import LabelRun, Shuffled, store, stored_maps
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from pipeline.coarse_mask import CoarseMask
 from pipeline.config import InstanceSettings
 from pipeline.executor import SerialExecutor
 from pipeline.geometry import FloatVec3, Vec3
@@ -20,7 +21,6 @@ from pipeline.grid import BlockGrid
 from pipeline.labelling import MERGE_AT_ONCE
 from pipeline.ops.whole import whole_instances
 from pipeline.presets import instance_plan
-from pipeline.tissue import TissueMask
 
 SHAPE = (14, 28, 30)
 SIZE: FloatVec3 = (30.0, 8.0, 9.0)
@@ -68,7 +68,7 @@ EVERYTHING = {
 def made(folder: Path, options: dict[str, Any], maps: tuple[Map, Map], tissue: Map | None, at_once: int) -> Any:
     stored = stored_maps(folder / "maps", *maps, SIZE)
     factor = (2, 4, 4)
-    mask = None if tissue is None else TissueMask(store(folder / "tissue", tissue), SHAPE, factor)
+    mask = None if tissue is None else CoarseMask(store(folder / "tissue", tissue), SHAPE, factor)
 
     def run(name: str, block: Vec3) -> LabelRun:
         return LabelRun(folder / name, stored, BlockGrid(SHAPE, block), options, at_once, mask)

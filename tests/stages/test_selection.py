@@ -11,12 +11,12 @@ from label_path import LabelRun, stored_maps
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from pipeline.coarse_mask import CoarseMask, open_mask
 from pipeline.executor import PicklingExecutor
 from pipeline.formats import ome_zarr
 from pipeline.geometry import Vec3
 from pipeline.grid import BlockGrid
 from pipeline.ops.whole import whole_instances
-from pipeline.tissue import TissueMask, open_tissue
 from pipeline.volume import open_volume
 
 SHAPE = (16, 34, 41)
@@ -41,14 +41,14 @@ def some_maps() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     return semantic, np.zeros(SHAPE, np.uint8)
 
 
-def tissue_mask(folder: Path) -> TissueMask:
+def tissue_mask(folder: Path) -> CoarseMask:
     """Coarse blotches of tissue."""
     z, y, x = (-(-n // f) for n, f in zip(SHAPE, FACTOR, strict=True))
     values = np.random.default_rng(9).integers(0, 2, (z, y, x), dtype=np.uint8)
     ome_zarr.create(str(folder / "tissue"), (z, y, x), (z, y, x), (z, y, x), "uint8", None)
     stored = open_volume(str(folder / "tissue"))
     stored.write(stored.box, values)
-    opened = open_tissue(str(folder / "tissue"), stored_maps(folder / "like", *some_maps(), SIZE).semantic)
+    opened = open_mask(str(folder / "tissue"), stored_maps(folder / "like", *some_maps(), SIZE).semantic, "the mask")
     assert opened.factor == FACTOR
     return opened
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pipeline.coarse_mask import CoarseMask, _factors, _nearest, open_mask
 from pipeline.errors import BadInput
 from pipeline.formats import ome_zarr
 from pipeline.geometry import Box, FloatVec3, Vec3
-from pipeline.tissue import TissueMask, _factors, _nearest, open_tissue
 from pipeline.volume import Volume, open_volume
 
 
@@ -39,7 +39,7 @@ def test_any_box_reads_as_of_the_mask_at_full_resolution(factor: Vec3, tmp_path:
     extent = (9, 13, 14)
     shape = tuple(-(-n // f) for n, f in zip(extent, factor, strict=True))
     coarse = np.random.default_rng(3).integers(0, 2, shape, dtype=np.uint8) * 200
-    mask = TissueMask(open_volume(write(tmp_path / "mask", coarse)), extent, factor)
+    mask = CoarseMask(open_volume(write(tmp_path / "mask", coarse)), extent, factor)
     expected = upsampled(coarse, extent, factor)
     starts = product((0, 1, 5), (0, 3, 6), (0, 4, 13))
     for start, stop in product(starts, [(6, 7, 14), (9, 13, 14)]):
@@ -60,7 +60,7 @@ def test_any_box_reads_as_of_the_mask_at_full_resolution(factor: Vec3, tmp_path:
     ],
 )
 def test_factors_follow_from_the_shapes(extent: Vec3, shape: Vec3, factor: Vec3, tmp_path: Path) -> None:
-    mask = open_tissue(write(tmp_path / "mask", np.ones(shape, np.uint8)), source(extent))
+    mask = open_mask(write(tmp_path / "mask", np.ones(shape, np.uint8)), source(extent), "the damage mask")
     assert mask.factor == factor
     last = Box((extent[0] - 1, 0, 0), extent)
     assert mask.read(last).all()
@@ -68,19 +68,19 @@ def test_factors_follow_from_the_shapes(extent: Vec3, shape: Vec3, factor: Vec3,
 
 def test_voxel_sizes_decide_where_the_shape_leaves_a_choice(tmp_path: Path) -> None:
     address = write(tmp_path / "mask", np.ones((9, 11, 11), np.uint8), (30.0, 496.0, 480.0))
-    mask = open_tissue(address, source((9, 650, 650), (30.0, 8.0, 8.0)))
+    mask = open_mask(address, source((9, 650, 650), (30.0, 8.0, 8.0)), "the damage mask")
     assert mask.factor == (1, 62, 60)
 
 
 def test_voxel_sizes_that_contradict_the_shape_are_refused(tmp_path: Path) -> None:
     address = write(tmp_path / "mask", np.ones((9, 11, 11), np.uint8), (30.0, 16.0, 16.0))
     with pytest.raises(BadInput, match=r"voxel size \[1, 2, 2\] times.*\[9, 11, 11\] for \[9, 650, 650\].*60 to 64"):
-        open_tissue(address, source((9, 650, 650), (30.0, 8.0, 8.0)))
+        open_mask(address, source((9, 650, 650), (30.0, 8.0, 8.0)), "the damage mask")
 
 
 def test_a_mask_of_the_volumes_own_shape_needs_no_voxel_size(tmp_path: Path) -> None:
     address = write(tmp_path / "mask", np.ones((9, 11, 11), np.uint8), (1.0, 1.0, 1.0))
-    assert open_tissue(address, source((9, 11, 11), (30.0, 8.0, 8.0))).factor == (1, 1, 1)
+    assert open_mask(address, source((9, 11, 11), (30.0, 8.0, 8.0)), "the damage mask").factor == (1, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -91,8 +91,10 @@ def test_a_mask_of_another_shape_is_refused_with_both_shapes_and_the_nearest(
     shape: Vec3, nearest: str, tmp_path: Path
 ) -> None:
     address = write(tmp_path / "mask", np.ones(shape, np.uint8))
-    with pytest.raises(BadInput, match=rf"mask.*shape \[{shape[0]}, .*\[9, 13, 13\].*nearest legal shape is {nearest}"):
-        open_tissue(address, source((9, 13, 13)))
+    with pytest.raises(
+        BadInput, match=rf"damage mask .*shape \[{shape[0]}, .*\[9, 13, 13\].*nearest legal shape is {nearest}"
+    ):
+        open_mask(address, source((9, 13, 13)), "the damage mask")
 
 
 def test_the_nearest_legal_shape_is_legal() -> None:
@@ -105,8 +107,17 @@ def test_the_nearest_legal_shape_is_legal() -> None:
                 assert legal == coarse
 
 
-def test_any_value_but_zero_is_tissue_and_a_mask_travels_to_workers(tmp_path: Path) -> None:
+def test_any_value_but_zero_is_marked_and_a_mask_travels_to_workers(tmp_path: Path) -> None:
     values = np.array([0, 1, 2, 255], np.uint8).reshape(1, 2, 2)
-    mask = open_tissue(write(tmp_path / "mask", values), source((1, 2, 2)))
-    travelled: TissueMask = pickle.loads(pickle.dumps(mask))
+    mask = open_mask(write(tmp_path / "mask", values), source((1, 2, 2)), "the damage mask")
+    travelled: CoarseMask = pickle.loads(pickle.dumps(mask))
     assert travelled.read(Box.of_shape((1, 2, 2))).tolist() == [[[False, True], [True, True]]]
+
+
+def test_a_box_with_nothing_marked_is_known_from_the_coarse_voxels_alone(tmp_path: Path) -> None:
+    values = np.zeros((3, 4, 4), np.uint8)
+    values[1, 2, 2] = 5
+    mask = open_mask(write(tmp_path / "mask", values), source((3, 16, 16)), "the damage mask")
+    assert mask.any(Box((1, 10, 10), (2, 12, 12)))
+    assert not mask.any(Box((0, 0, 0), (1, 16, 16)))
+    assert not mask.any(Box((0, 0, 0), (3, 8, 16)))

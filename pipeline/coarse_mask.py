@@ -1,4 +1,4 @@
-"""A mask of the tissue: any readable volume, nonzero is tissue, as fine as the volume or coarser by whole factors."""
+"""A mask of a volume: any readable volume, nonzero is marked, as fine as the volume or coarser by whole factors."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from pipeline.volume import Volume
 
 
 @dataclass(frozen=True, slots=True)
-class TissueMask:
-    """The tissue at the resolution of a volume of shape ``extent``; one of its voxels covers ``factor``."""
+class CoarseMask:
+    """What is marked, at the resolution of a volume of shape ``extent``; one voxel of the mask covers ``factor``."""
 
     volume: Volume
     extent: Vec3
     factor: Vec3
 
     def read(self, box: Box) -> npt.NDArray[np.bool_]:
-        """Whether each voxel of a box (inside the extent) is tissue: bool, z, y, x. Only the coarse box is read."""
+        """Whether each voxel of a box (inside the extent) is marked: bool, z, y, x. Only the coarse box is read."""
         coarse = coarse_box(box, self.factor)
         mask: npt.NDArray[np.bool_] = self.volume.read(coarse) != 0
         for axis in range(3):
@@ -32,9 +32,13 @@ class TissueMask:
                 mask = np.take(mask, fine // self.factor[axis] - coarse.start[axis], axis=axis)
         return mask
 
+    def any(self, box: Box) -> bool:
+        """Whether anything may be marked in a box: whether one of the coarse voxels that touch it is."""
+        return bool(self.volume.read(coarse_box(box, self.factor)).any())
 
-def open_tissue(address: str, source: Volume) -> TissueMask:
-    """The tissue mask at an address, for a volume.
+
+def open_mask(address: str, source: Volume, what: str) -> CoarseMask:
+    """The mask at an address, for a volume; ``what`` it is, for messages: "the tissue mask".
 
     On each axis a factor f is legal where the mask has ``ceil(length / f)`` voxels. Several may be (11 voxels are 650
     in steps of 60 to 64): then the voxel sizes decide, where both files state them; else a power of two, else the
@@ -48,12 +52,13 @@ def open_tissue(address: str, source: Volume) -> TissueMask:
     spans = [_factors(n, length) for n, length in zip(source.shape, volume.shape, strict=True)]
     if not all(spans):
         raise BadInput(
-            f"the tissue mask {address} of shape {list(volume.shape)}, for a volume of shape {list(source.shape)}",
+            f"{what} {address} of shape {list(volume.shape)}, for a volume of shape {list(source.shape)}",
             "a mask has the volume's shape, or on each axis ceil(length / f) voxels for a whole f",
             "each of its voxels covers f voxels of the volume, beginning with the first",
             f"The nearest legal shape is {[*map(_nearest, source.shape, volume.shape)]}.",
         )
-    return TissueMask(volume, source.shape, vec3(map(_factor, spans, _stated_factors(address, volume, source, spans))))
+    stated = _stated_factors(f"{what} {address}", volume, source, spans)
+    return CoarseMask(volume, source.shape, vec3(map(_factor, spans, stated)))
 
 
 def _factors(length: int, coarse: int) -> range:
@@ -69,7 +74,7 @@ def _nearest(length: int, coarse: int) -> int:
     return min((-(-length // f) for f in (about, about + 1)), key=lambda legal: abs(legal - coarse))
 
 
-def _stated_factors(address: str, volume: Volume, source: Volume, spans: list[range]) -> list[int | None]:
+def _stated_factors(what: str, volume: Volume, source: Volume, spans: list[range]) -> list[int | None]:
     """The factors by the voxel sizes, where both are stated and the shapes differ."""
     if volume.voxel_size_nm is None or source.voxel_size_nm is None or volume.shape == source.shape:
         return [None, None, None]
@@ -77,9 +82,9 @@ def _stated_factors(address: str, volume: Volume, source: Volume, spans: list[ra
     factors = [min(ratio, n) for ratio, n in zip(ratios, source.shape, strict=True)]
     if not all(factor in span for factor, span in zip(factors, spans, strict=True)):
         raise BadInput(
-            f"the tissue mask {address} with a voxel size {ratios} times that of the volume",
+            f"{what} with a voxel size {ratios} times that of the volume",
             f"its shape {list(volume.shape)} for {list(source.shape)} makes it [{', '.join(map(_shown, spans))}] times",
-            "a mask that is laid over the wrong place drops the wrong instances",
+            "a mask that is laid over the wrong place marks the wrong voxels",
             "Correct the mask's voxel size.",
         )
     return list(factors)
