@@ -17,13 +17,27 @@ from pipeline.executor import Progress
 from pipeline.ledger import Ledger
 from pipeline.stage import Stage
 from pipeline.stages.predict import PredictStage
+from pipeline.stages.restore import RestoreStage
 from pipeline.step import Step
 
 EVERY_S = 2.0  # an artifact update costs about 16 ms
 RUN_KEY = "progress-run"
 # Seconds a megavoxel (of the network's own voxels for predict) on two CPU cores with the shipped model. Only the ratios
 # matter, for the share of a step in the whole run; the time left follows what the run itself is seen to take.
-COST = {"predict": 10.0, "label": 0.03, "stitch": 0.01, "grow": 0.06, "relabel": 0.05, "measure": 0.01, "export": 0.15}
+COST = {
+    "predict": 10.0,
+    "inspect": 0.02,
+    "compare": 0.01,
+    "damage": 0.01,
+    "restore": 0.05,
+    "label": 0.03,
+    "stitch": 0.01,
+    "grow": 0.06,
+    "relabel": 0.05,
+    "measure": 0.01,
+    "export": 0.15,
+}
+RESTORE_EVERYWHERE = 1.0  # likewise, where the restorer takes every voxel
 LOG = logging.getLogger(__name__)
 
 
@@ -150,6 +164,8 @@ class ArtifactWatcher(Watcher):
 
 def _weight(step: str, stage: Stage) -> float:
     voxels: float = prod(stage.grid.extent)
+    if isinstance(stage, RestoreStage) and stage.damage is None:
+        return RESTORE_EVERYWHERE * voxels
     if isinstance(stage, PredictStage):
         voxels *= stage.passes / prod(stage.op.scale)
     return COST.get(stage.name, COST.get(step, 0.1)) * voxels

@@ -58,6 +58,7 @@ def estimate(plan: Plan, job: Job, measure: bool = True) -> dict[str, Any]:
         "voxel_size_nm": list(plan.voxel_size_nm),
         "model": one_or_several([member.spec.name for member in plan.members]),
         "members": len(plan.members),
+        "denoise": _denoising(plan),
         "tta": op.tta,
         "variants": views,
         "scale": list(op.scale),
@@ -89,6 +90,7 @@ def estimate_lines(facts: dict[str, Any]) -> list[str]:
     rows = [
         ("volume", f"{_by(facts['extent'])} voxels of {_by(facts['voxel_size_nm'])} nm, {_bytes(facts['bytes_in'])}"),
         ("model", f"{_models(facts)}, voxels averaged {_by(facts['scale'])} before it"),
+        *([("denoise", facts["denoise"])] if facts["denoise"] else []),
         ("blocks", f"{facts['blocks']:,} of {_by(facts['block'])}, stored chunks {_by(facts['chunk'])}"),
         ("patches", f"{facts['patches_computed']:,} of {_by(facts['patch'])}, overlap {_by(facts['overlap'])}"),
         ("", f"{wasted:.0%} of them computed twice at block faces; larger blocks lower this"),
@@ -118,6 +120,17 @@ def _work(plan: Plan) -> tuple[int, int]:
 
 def _models(facts: dict[str, Any]) -> str:
     return facts["model"] if facts["members"] == 1 else "the mean of " + ", ".join(facts["model"])
+
+
+def _denoising(plan: Plan) -> str | None:
+    """What is restored, in words; its time depends on how much that is, and is not estimated."""
+    denoising = plan.denoising
+    if denoising is None:
+        return None
+    if denoising.everywhere:
+        return f"every slice by {denoising.spec.name}"
+    where = "damage that is found" if denoising.mask is None else f"what {denoising.settings.mask} marks"
+    return f"{where} by {denoising.spec.name}, across {denoising.settings.max_gap} slices at most"
 
 
 def _calls(facts: dict[str, Any]) -> str:

@@ -13,14 +13,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipeline.coarse_mask import CoarseMask
 from pipeline.denoise_plan import DenoisePlan
 from pipeline.files import write_whole
 from pipeline.formats import Kind
+from pipeline.ops.damage import BITS
 from pipeline.plan import Plan
 from pipeline.restoration_summary import restoration_summary
 from pipeline.restored_sheet import write_restored_sheet
 from pipeline.run import RunDirectory, create_arrays, source_fingerprint, stored_volume
+from pipeline.stage import digest
+from pipeline.stages.compare import CompareStage, StoredCells, write_limits
+from pipeline.stages.damage import DamageStage
+from pipeline.stages.inspect import InspectStage, cell_grid, cell_volume, write_slice_table
 from pipeline.stages.restore import RestoreStage
 from pipeline.statistics import GreyScale
 from pipeline.step import Step
@@ -41,11 +48,12 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """Where damage is, None for everywhere, and the table that evens out slices, None for none."""
+    """Where damage is, None for everywhere; the table that evens out slices and the stage that found it, if any."""
 
     damage: CoarseMask | None
     fingerprint: str
     slices: Path | None
+    stage: DamageStage | None = None
 
 
 def denoise_steps(plan: Plan, directory: RunDirectory) -> tuple[list[Step], Seen]:
@@ -62,16 +70,70 @@ def denoise_steps(plan: Plan, directory: RunDirectory) -> tuple[list[Step], Seen
     return [*steps, restore], Seen(stage.restored, stage.fingerprint, GreyScale(), layers)
 
 
-def denoising_facts(plan: DenoisePlan | None) -> dict[str, Any]:
+def denoising_facts(plan: Plan) -> dict[str, Any]:
     """What a run's record says of its denoising; nothing where it is off."""
-    if plan is None:
+    if plan.denoising is None:
         return {}
-    return {"restorer": plan.spec.name, "restorer_sha256": plan.spec.sha256}
+    grid = cell_grid(plan.source.shape, plan.denoising.cell)
+    spec = plan.denoising.spec
+    cells = {"cell": list(plan.denoising.cell), "extent": list(grid.extent), "block": list(grid.block)}
+    return {"restorer": spec.name, "restorer_sha256": spec.sha256, "cells": cells}
 
 
 def _found(plan: Plan, denoising: DenoisePlan, directory: RunDirectory, source: str) -> tuple[list[Step], _Found]:
-    mask = denoising.mask
-    return [], _Found(mask, "everywhere" if mask is None else source_fingerprint(mask.volume), None)
+    """The steps that find damage, or none of them with a mask or a restorer that takes everything."""
+    settings = denoising.settings
+    grid = cell_grid(plan.source.shape, denoising.cell)
+    inspect = _inspect_stage(plan, denoising, directory, source)
+    slices = directory.table("slices", inspect.fingerprint) if settings.normalise_slices else None
+    steps = [] if slices is None and not denoising.detects else [_inspect_step(inspect, slices)]
+    if denoising.everywhere:
+        return steps, _Found(None, "everywhere", slices)
+    if denoising.mask is not None:
+        return steps, _Found(denoising.mask, source_fingerprint(denoising.mask.volume), slices)
+    cells = StoredCells(inspect.mean, inspect.texture, slices)
+    compare = CompareStage(cells, inspect.fingerprint, directory.block_tables("compare"), grid, settings.max_gap)
+    limits = directory.table("limits", digest({"compare": compare.fingerprint, "sensitivity": settings.sensitivity}))
+    damage = DamageStage(
+        cells=cells,
+        limits=limits,
+        upstream=compare.fingerprint,
+        damage=cell_volume(directory.array("damage"), plan.source, denoising.cell),
+        kinds=directory.block_tables("damage"),
+        grid=grid,
+        max_gap=settings.max_gap,
+        sensitivity=settings.sensitivity,
+    )
+    write = partial(write_limits, compare.histograms, grid, settings.sensitivity, limits)
+    steps += [
+        Step("compare", (compare,), tables=(limits,), finish=write),
+        Step("damage", (damage,), arrays=(damage.damage,), prepare=partial(create_arrays, (damage.damage,), grid)),
+    ]
+    mask = CoarseMask(damage.damage, plan.source.shape, denoising.cell)
+    return steps, _Found(mask, damage.fingerprint, slices, damage)
+
+
+def _inspect_stage(plan: Plan, denoising: DenoisePlan, directory: RunDirectory, source: str) -> InspectStage:
+    mean, texture = (cell_volume(directory.array(name), plan.source, denoising.cell) for name in ("mean", "texture"))
+    return InspectStage(
+        source=plan.source,
+        source_fingerprint=source,
+        grey=plan.grey,
+        cell=denoising.cell,
+        mean=mean,
+        texture=texture,
+        levels=directory.block_tables("inspect"),
+        grid=cell_grid(plan.source.shape, denoising.cell),
+    )
+
+
+def _inspect_step(stage: InspectStage, slices: Path | None) -> Step:
+    arrays = (stage.mean, stage.texture)
+    prepare = partial(create_arrays, arrays, stage.grid)
+    if slices is None:
+        return Step("inspect", (stage,), arrays=arrays, prepare=prepare)
+    write = partial(write_slice_table, stage.levels, stage.grid, slices)
+    return Step("inspect", (stage,), arrays=arrays, tables=(slices,), prepare=prepare, finish=write)
 
 
 def _restore_step(
@@ -98,17 +160,25 @@ def _restore_step(
         device=plan.config.predict.device,
     )
     arrays = (restored, replaced)
-    prepare, finish = partial(create_arrays, arrays, plan.grid), partial(_summarise, directory, stage)
-    return Step("restore", (stage,), arrays=arrays, prepare=prepare, finish=finish), stage
+    prepare, finish = partial(create_arrays, arrays, plan.grid), partial(_summarise, directory, stage, found.stage)
+    tables = (directory.restoration,)
+    return Step("restore", (stage,), arrays=arrays, tables=tables, prepare=prepare, finish=finish), stage
 
 
-def _summarise(directory: RunDirectory, stage: RestoreStage) -> None:
+def _summarise(directory: RunDirectory, stage: RestoreStage, damage: DamageStage | None) -> None:
     """Write what was replaced: numbers for the report, and pictures; once for these very blocks."""
     if restoration_of(directory).get("fingerprint") == stage.fingerprint:
         return
     write_restored_sheet(stage, directory.restored_sheet)
-    summary = {"fingerprint": stage.fingerprint, **restoration_summary(stage)}
+    cells = {} if damage is None else cells_of(damage)
+    summary = {"fingerprint": stage.fingerprint, **restoration_summary(stage, cells)}
     write_whole(directory.restoration, json.dumps(summary, indent=2).encode())
+
+
+def cells_of(stage: DamageStage) -> dict[str, int]:
+    """Damaged cells of each kind that a finished detection found, by name; a cell may have several."""
+    total = sum(stage.kinds.read(number)["kinds"] for number in range(len(stage.grid)))
+    return {name: int(count) for name, count in zip(BITS, np.asarray(total), strict=True)}
 
 
 def restoration_of(directory: RunDirectory) -> dict[str, Any]:

@@ -107,7 +107,7 @@ def run_job(config: RunConfig) -> tuple[Job, Plan]:
         "extent": list(plan.source.shape),
         "voxel_size_nm": list(plan.voxel_size_nm),
         "block": list(plan.grid.block),
-        **denoising_facts(plan.denoising),
+        **denoising_facts(plan),
         "warnings": list(plan.warnings),
     }
     damage = None if plan.denoising is None else plan.denoising.mask

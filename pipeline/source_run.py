@@ -23,6 +23,9 @@ from pipeline.ledger import Record, read_record
 from pipeline.volume import Volume, open_volume
 
 WRITERS = {
+    "mean": "inspect",
+    "texture": "inspect",
+    "damage": "damage",
     "restored": "restore",
     "replaced": "restore",
     "semantic": "predict",
@@ -32,6 +35,8 @@ WRITERS = {
     "segmentation": "relabel",
 }
 """The stage that writes each array of a run."""
+OF_CELLS = ("mean", "texture", "damage")
+"""Those with a grid of their own, of cells."""
 SHOWN = 3
 _STORED = re.compile(r"(/\S.*?)/arrays/(\w+) \[[\d:,]+\]: the stored voxels must be readable")
 
@@ -116,7 +121,8 @@ def _place_in_run(url: Path) -> tuple[Path, str, BlockGrid | None] | None:
         export = facts.get("settings", {}).get("export", {})
         if folder.name == "precomputed":  # where somebody may have put a layer of his own
             return (root, f"export-{name}-mip0", _export_grid(facts)) if name in export.get("layers", ()) else None
-        return (root, WRITERS[name], _grid(facts)) if name in WRITERS else None
+        gridded = facts.get("cells", {}) if name in OF_CELLS else facts
+        return (root, WRITERS[name], _grid(gridded)) if name in WRITERS else None
     return None
 
 

@@ -90,7 +90,7 @@ def _discard_later(directory: RunDirectory, earlier: Sequence[Step], step: Step)
         if path.stem not in names:
             path.unlink()
     tables = {path for other in earlier for path in other.tables}
-    for path in {*(directory.root / "tables").glob("*.npy"), directory.instances} - tables:
+    for path in {*(directory.root / "tables").glob("*.npy"), directory.instances, directory.restoration} - tables:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     # Where no block is done the arrays go too: a block that is empty now writes nothing over what it was before.
     arrays = {Path(volume.url) for other in (*earlier, *([step] if begun else [])) for volume in other.arrays}

@@ -1,8 +1,8 @@
 """Slices made alike: the jumps of brightness and contrast from section to section, evened out.
 
-Every slice has a gain and an offset, computed once for the whole volume from the grey levels of its cells: their median
-and the range of their middle half, which damage of less than a quarter of a slice hardly moves, are brought to those of
-the slices around it. What changes slowly, the tissue itself, stays.
+Every slice has one gain and one offset, computed once for the whole volume. A tile of 32 x 32 cells knows its own level
+and spread; what most tiles of a slice say against the same tiles of the slices around it is the slice's: damage of
+regions moves few tiles, and what changes slowly, the tissue itself, stays.
 """
 
 from __future__ import annotations
@@ -11,41 +11,61 @@ import numpy as np
 from numpy.typing import NDArray
 
 Float32 = NDArray[np.float32]
-Int64 = NDArray[np.int64]
 UInt8 = NDArray[np.uint8]
 
+TILE = 32  # cells
 WINDOW = 9  # slices whose median is what a slice is made like
 # A slice that would need more is damaged: making it alike would hide that, and cannot bring back lost grey levels.
 MOST_GAIN = 1.25
 MOST_SHIFT = 16.0
+_FILLED = 0.25  # share of a tile that must hold tissue
+# Shares of the sorted cells whose means are the dark side, the level and the bright side of a tile.
+_DARK, _MIDDLE, _BRIGHT = (0.1, 0.4), (0.4, 0.6), (0.6, 0.9)
 
 
-def slice_counts(mean: UInt8) -> Int64:
-    """How many cells of each slice have each mean grey level: int64 (slices, 256), from uint8 z, y, x; 0 is empty."""
-    counts = np.stack([np.bincount(slice_.ravel(), minlength=256) for slice_ in mean])
-    counts[:, 0] = 0
-    return counts.astype(np.int64)
+def tile_levels(mean: UInt8) -> Float32:
+    """Level and spread of the tiles of each slice, in grey levels.
+
+    Args:
+        mean: of ``inspected``, uint8 (z, y, x), from a whole tile on; 0 is empty.
+
+    Returns:
+        float32 (z, tiles y, tiles x, 2); NaN for tiles that are mostly empty.
+    """
+    z, y, x = mean.shape
+    padded = np.pad(mean, ((0, 0), (0, -y % TILE), (0, -x % TILE)))
+    rows, columns = (n // TILE for n in padded.shape[1:])
+    tiles = padded.reshape(z, rows, TILE, columns, TILE).swapaxes(2, 3).reshape(z, rows, columns, TILE**2)
+    ordered = np.sort(tiles, axis=-1)
+    filled = np.count_nonzero(ordered, axis=-1)
+    sums = np.pad(np.cumsum(ordered, axis=-1, dtype=np.int32), ((0, 0), (0, 0), (0, 0), (1, 0)))
+    dark, middle, bright = (_between(sums, filled, *shares) for shares in (_DARK, _MIDDLE, _BRIGHT))
+    levels = np.stack([middle, np.maximum(bright - dark, 1.0)], axis=-1)
+    levels[filled < _FILLED * TILE**2] = np.nan
+    return levels.astype(np.float32)
 
 
-def slice_table(counts: Int64) -> Float32:
+def slice_table(levels: Float32) -> Float32:
     """Gain and offset of every slice, ``grey' = gain * grey + offset``.
 
     Args:
-        counts: of ``slice_counts``, for all slices of a volume.
+        levels: of ``tile_levels``, for all slices and tiles of a volume.
 
     Returns:
         float32 (slices, 2); 1 and 0 for a slice with nothing in it, and for one that is too far from the others.
     """
-    table = np.tile(np.array([1, 0], np.float32), (len(counts), 1))
-    filled = np.flatnonzero(counts.sum(axis=1))
-    if not filled.size:
-        return table
-    low, median, high = (_quantile(counts[filled], share) for share in (0.25, 0.5, 0.75))
-    spread = np.maximum(high - low, 1.0)
-    centre, width = _running_median(median), _running_median(spread)
-    gain = width / spread
-    near = (np.maximum(gain, 1 / gain) <= MOST_GAIN) & (np.abs(centre - median) <= MOST_SHIFT)
-    table[filled[near]] = np.stack([gain, centre - gain * median], axis=1)[near]
+    tiles = levels.reshape(len(levels), -1, 2).astype(np.float64)
+    table = np.tile(np.array([1, 0], np.float32), (len(levels), 1))
+    for z, own in enumerate(tiles):
+        there = ~np.isnan(own[:, 0])
+        if not there.any():
+            continue
+        level, spread = own[there].T
+        around = tiles[max(0, z - WINDOW // 2) : z + WINDOW // 2 + 1, there]
+        usual_level, usual_spread = np.nanmedian(around, axis=0).T
+        shift, gain = np.median(usual_level - level), np.median(usual_spread / spread)
+        if abs(shift) <= MOST_SHIFT and max(gain, 1 / gain) <= MOST_GAIN:
+            table[z] = gain, shift + (1 - gain) * np.median(level)
     return table
 
 
@@ -62,17 +82,10 @@ def normalised(grey: UInt8, rows: Float32) -> UInt8:
     return np.stack([table[slice_] for table, slice_ in zip(changed, grey, strict=True)])
 
 
-def _quantile(counts: Int64, share: float) -> NDArray[np.float64]:
-    """Of each row the level below which this share of it lies, interpolated inside the level."""
-    total = share * counts.sum(axis=1)
-    below = np.cumsum(counts, axis=1)
-    level = (below < total[:, None]).sum(axis=1)
-    row = np.arange(len(counts))
-    here = counts[row, level]
-    return np.asarray(level + 0.5 - (below[row, level] - total) / np.maximum(here, 1), np.float64)
-
-
-def _running_median(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The median over ``WINDOW`` values around each; at the ends over those that are there."""
-    half = WINDOW // 2
-    return np.array([np.median(values[max(0, i - half) : i + half + 1]) for i in range(len(values))])
+def _between(sums: NDArray[np.int32], filled: NDArray[np.intp], low: float, high: float) -> NDArray[np.float64]:
+    """Mean of the sorted cells between two shares of the filled ones, which come last; at least one cell."""
+    empty = sums.shape[-1] - 1 - filled
+    first = empty + (low * filled).astype(np.intp)
+    last = np.maximum(empty + (high * filled).astype(np.intp), np.minimum(first + 1, empty + filled))
+    total = np.take_along_axis(sums, last[..., None], -1) - np.take_along_axis(sums, first[..., None], -1)
+    return np.asarray(total[..., 0] / np.maximum(last - first, 1), np.float64)

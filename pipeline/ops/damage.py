@@ -1,0 +1,119 @@
+"""Which cells of a volume are damaged: those that look like nothing that can lie between the slices around them.
+
+How far the cells of this very volume lie outside what their neighbours allow (``pipeline.ops.measures``) decides how
+far is too far. Damage is found by windows, which see little differences, and outlined by the cells themselves, which
+know where it ends. Everything looks a fixed number of cells far, so the map has the same bits for every block shape.
+Axes z, y, x.
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+from typing import NamedTuple
+
+import numpy as np
+from scipy.ndimage import binary_dilation, maximum_filter
+
+from pipeline.geometry import Vec3
+from pipeline.ops.measures import MEASURES, Bool, Cells, Float32, UInt8, measures_halo, runs_through, scores, windowed
+
+MISSING, RESIDUAL, BLUR, INTENSITY, SATURATED = 1, 2, 4, 8, 16
+BITS = {"missing": MISSING, "residual": RESIDUAL, "blur": BLUR, "intensity": INTENSITY, "saturated": SATURATED}
+
+_WHITE = 250  # a damaged cell of this grey level is saturated
+_GROWTH = 4  # cells by which what a window found may reach further
+_SUPPORT = 4  # cells on each side of one that decide whether it lies in a region
+_OUTLINE = 0.5  # of the limit: what a cell itself must show to belong to what was found there
+# Of the highest score at most _PEAK cells away: what lies lower is the slope of a window.
+_EDGE, _SPECK_EDGE = 0.4, 0.3
+_PEAK = 2
+_RIM = _PEAK + _SUPPORT + _GROWTH + 1
+_SQUARE = np.ones((1, 3, 3), bool)
+_NUMBER = {name: number for number, name in enumerate(MEASURES)}
+
+
+class Finding(NamedTuple):
+    """A bit of the map: what finds it, and what a cell must show half of to belong to it.
+
+    A ``region`` is only found where half of the cells around belong to it: dark specks darken all windows that hold
+    them.
+    """
+
+    bit: int
+    seeds: tuple[str, ...]
+    outline: tuple[str, ...]
+    region: bool = False
+
+
+FINDINGS = (
+    Finding(RESIDUAL, ("dark", "dark band"), ("dark",)),
+    Finding(RESIDUAL, ("bright",), ("bright",)),
+    Finding(BLUR, ("flat region",), ("flat",), region=True),
+    Finding(INTENSITY, ("darker region",), ("darker", "flat"), region=True),
+    Finding(INTENSITY, ("brighter region",), ("brighter", "flat"), region=True),
+)
+
+
+def damage_halo(max_gap: int) -> Vec3:
+    """Cells (z, y, x) around a box that decide its damage: the growth and closing of regions reach further."""
+    z, y, x = measures_halo(max_gap)
+    return z, y + _RIM, x + _RIM
+
+
+def damage(cells: Cells, max_gap: int, limit: Float32) -> UInt8:
+    """The damage map of a box: 0 sound, else bits of what was found.
+
+    Args:
+        cells: the box grown by ``damage_halo``.
+        max_gap: the longest run of damaged slices that can be found.
+        limit: of ``limits``.
+
+    Returns:
+        uint8, of the box.
+    """
+    z, y, x = measures_halo(max_gap)
+    inner = slice(z, -z), slice(y, -y), slice(x, -x)
+    score = scores(cells, max_gap, limit)
+    found = np.zeros(score.shape[1:], np.uint8)
+    for finding in FINDINGS:
+        found[_reached(score, finding)] |= finding.bit
+    missing = _missing(cells, max_gap)[:, inner[1], inner[2]]
+    found[binary_dilation(missing, _SQUARE)] |= MISSING  # a tear goes through cells
+    found[(found > 0) & (cells.mean[inner] >= _WHITE)] |= SATURATED
+    return found[:, _RIM:-_RIM, _RIM:-_RIM]
+
+
+def _reached(score: Float32, finding: Finding) -> Bool:
+    """What is found, grown through the cells that belong to it."""
+    found: Bool = score[[_NUMBER[name] for name in finding.seeds]].max(axis=0) > 1
+    if not found.any():
+        return found
+    belongs = reduce(np.logical_or, (_outlined(score[_NUMBER[name]], _EDGE if finding.region else _SPECK_EDGE) for name in finding.outline))
+    if finding.region:
+        found &= 2 * windowed(belongs.astype(np.int32), _SUPPORT) > (2 * _SUPPORT + 1) ** 2
+    return _closed(belongs & binary_dilation(found, _SQUARE, _GROWTH, found | belongs))
+
+
+def _outlined(score: Float32, height: float) -> Bool:
+    """Cells that belong to damage by themselves: windows reach over its edge, but are low there."""
+    peak = maximum_filter(score, (1, 2 * _PEAK + 1, 2 * _PEAK + 1))
+    return np.asarray(score > np.maximum(np.float32(_OUTLINE), np.float32(height) * peak))
+
+
+def _closed(found: Bool) -> Bool:
+    """Without cells that stand alone, and with those that most neighbours surround."""
+    around = windowed(found.astype(np.int32), 1)
+    return np.asarray((found & (around >= 2)) | (around >= 6))
+
+
+def _missing(cells: Cells, max_gap: int) -> Bool:
+    """Cells where nothing is, although something is below and above, or up to the end of the volume."""
+    halo, present = measures_halo(max_gap)[0], cells.present
+    count = len(present) - 2 * halo
+    ends = ~cells.exists[:, None, None]
+    sound = np.zeros((count, *present.shape[1:]), bool)
+    for _, first, last in runs_through(max_gap):
+        low, high = (slice(halo + k, halo + k + count) for k in (first, last))
+        sound |= (present[low] & (present[high] | ends[high])) | (ends[low] & present[high])
+    here = slice(halo, halo + count)
+    return np.asarray(sound & ~present[here] & ~ends[here])

@@ -1,0 +1,64 @@
+"""Cells and limits -> the damage map: uint8, one voxel a cell, 0 sound, else bits of what was found."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.grid import Block, BlockGrid
+from pipeline.ops.damage import BITS, damage, damage_halo
+from pipeline.stage import BlockResult, Stopwatch, digest
+from pipeline.stages.compare import StoredCells
+from pipeline.tables import BlockTables, open_table
+from pipeline.volume import Volume
+
+
+@dataclass(frozen=True)
+class DamageStage:
+    """The damage of each block; ``count`` of a result is its damaged cells.
+
+    ``kinds`` takes for every block the cells with each bit, int64 (bits,), in the order of ``BITS``.
+    """
+
+    cells: StoredCells
+    limits: Path
+    upstream: str
+    damage: Volume
+    kinds: BlockTables
+    grid: BlockGrid
+    max_gap: int
+    sensitivity: float
+
+    name = "damage"
+    version = 1
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the comparison, the longest gap and the sensitivity."""
+        return digest(
+            {
+                "stage": self.name,
+                "version": self.version,
+                "source": self.upstream,
+                "parameters": (self.max_gap, self.sensitivity),
+                "grid": asdict(self.grid),
+            }
+        )
+
+    def warm_up(self) -> None:
+        """Nothing to load."""
+
+    def __call__(self, block: Block) -> BlockResult:
+        """Find the damage of one block."""
+        watch = Stopwatch()
+        with watch("read"):
+            cells = self.cells.read(block.core, damage_halo(self.max_gap))
+        with watch("op"):
+            found = damage(cells, self.max_gap, np.asarray(open_table(self.limits)))
+            kinds = np.array([np.count_nonzero(found & bit) for bit in BITS.values()], np.int64)
+        with watch("write"):
+            self.damage.write(block.core, found)
+            self.kinds.write(block.number, {"kinds": kinds})
+        return watch.result(block.number, int(np.count_nonzero(found)))
