@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
@@ -16,6 +16,8 @@ from pipeline.training.loss import Loss
 from pipeline.training.sources import STRICT, PhantomSource, Positive, Source, Triple, VolumeSource, VoxelSize
 
 __all__ = ["Optimiser", "PhantomSource", "Source", "TrainConfig", "TrainStage", "VolumeSource", "read_config"]
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class TrainStage(BaseModel):
@@ -213,10 +215,17 @@ def read_config(path: Path) -> TrainConfig:
     Raises:
         BadInput: no such file, or keys and values that are no training configuration; all of them at once.
     """
-    if not path.is_file():
-        raise BadInput(str(path), "the training configuration is a JSON or YAML file", "there is none", "See --help.")
+    return checked(as_json(path), TrainConfig, path)
+
+
+def checked(text: str, model: type[Model], path: Path) -> Model:
+    """The configuration in the JSON of a file.
+
+    Raises:
+        BadInput: keys and values that it does not take; all of them at once.
+    """
     try:
-        return TrainConfig.model_validate_json(_as_json(path))
+        return model.model_validate_json(text)
     except ValidationError as error:
         found = [f"{'.'.join(map(str, one['loc'])) or 'configuration'}: {one['msg']}" for one in error.errors()]
         raise BadInput(
@@ -224,7 +233,14 @@ def read_config(path: Path) -> TrainConfig:
         ) from None
 
 
-def _as_json(path: Path) -> str:
+def as_json(path: Path) -> str:
+    """The text of a JSON or YAML file as JSON.
+
+    Raises:
+        BadInput: no such file, or no YAML.
+    """
+    if not path.is_file():
+        raise BadInput(str(path), "the training configuration is a JSON or YAML file", "there is none", "See --help.")
     if path.suffix == ".json":
         return path.read_text()
     import json

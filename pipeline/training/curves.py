@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CURVES, EXAMPLES = "curves.png", "examples.png"
+LABELLED = {"iou": "Foreground IoU", "ap75": "Instances: AP-75"}
+RESTORED = {"psnr": "PSNR in dB", "gain": "Gain in dB over what needs no network"}
 PARTS = {"semantic": "mask", "boundary": "boundary", "dice": "Dice"}
 # Okabe and Ito's colours, which people with any colour vision can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -90,14 +92,15 @@ def curves(history: History, title: str) -> Figure:
     figure = Figure(figsize=(12.5, 7.6), dpi=DPI, layout=layout, facecolor="white")
     grid = figure.add_gridspec(3, 2, height_ratios=(1.0, 1.0, 0.72))
     loss, rate = figure.add_subplot(grid[:2, 0]), figure.add_subplot(grid[2, 0])
-    iou, ap75 = figure.add_subplot(grid[0, 1]), figure.add_subplot(grid[1, 1])
+    scored = [figure.add_subplot(grid[0, 1]), figure.add_subplot(grid[1, 1])]
     waited = figure.add_subplot(grid[2, 1])
     _loss(loss, history)
     _rate(rate, history)
-    _scores(iou, history, "iou", "Foreground IoU")
-    _scores(ap75, history, "ap75", "Instances: AP-75")
+    titles = RESTORED if any("psnr" in entry for entry in history.validations) else LABELLED
+    for axes, (key, said) in zip(scored, titles.items(), strict=True):
+        _scores(axes, history, key, said)
     _waited(waited, history)
-    for axes in (loss, rate, iou, ap75, waited):
+    for axes in (loss, rate, *scored, waited):
         _plain(axes, max(1, history.last_step))
     figure.suptitle(f"{title}: {_summary(history)}", x=0.012, ha="left", fontsize=12.5, weight="bold", color=DARK)
 
@@ -156,7 +159,8 @@ def _rate(axes: Axes, history: History) -> None:
 
 def _scores(axes: Axes, history: History, key: str, title: str) -> None:
     axes.set_title(title)
-    axes.set_ylim(-0.02, 1.02)
+    if key in LABELLED:
+        axes.set_ylim(-0.02, 1.02)
     for number, volume in enumerate(history.volumes):
         steps, values = history.scores(volume, key)
         if not len(values):

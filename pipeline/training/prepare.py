@@ -1,4 +1,4 @@
-"""Labelled volumes as .npz files at the model's voxel size, to train where no reader of image files is installed.
+"""Volumes as .npz files at the model's voxel size, to train where no reader of image files is installed.
 
 From a shell: `python -m pipeline.training.prepare CONFIG DIRECTORY` writes one file a volume and a `config.json`.
 """
@@ -7,15 +7,21 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from pipeline.training.config import TrainConfig, read_config
-from pipeline.training.sources import Source, VolumeSource
+from pipeline.training.config import TrainConfig
+from pipeline.training.restoration.config import RestorationConfig
+from pipeline.training.restoration.samples import load_stack
+from pipeline.training.sources import RawSource, Source, VolumeSource
+from pipeline.training.task import read_task
 from pipeline.training.volumes import load_volume
 
+Config = TypeVar("Config", bound=TrainConfig | RestorationConfig)
 
-def prepare(config: TrainConfig, directory: Path) -> TrainConfig:
+
+def prepare(config: Config, directory: Path) -> Config:
     """Read, cut and reduce every volume once, and store it compressed.
 
     Returns:
@@ -27,10 +33,17 @@ def prepare(config: TrainConfig, directory: Path) -> TrainConfig:
     directory.mkdir(parents=True, exist_ok=True)
     volumes = [_stored(source, config, directory / f"volume{n}.npz") for n, source in enumerate(config.volumes)]
     checks = [_stored(source, config, directory / f"validation{n}.npz") for n, source in enumerate(config.validation)]
-    return config.model_copy(update={"volumes": tuple(volumes), "validation": tuple(checks)})
+    return cast(Config, config.model_copy(update={"volumes": tuple(volumes), "validation": tuple(checks)}))
 
 
-def _stored(source: Source, config: TrainConfig, path: Path) -> VolumeSource:
+def _stored(source: Any, config: TrainConfig | RestorationConfig, path: Path) -> RawSource:
+    if isinstance(config, TrainConfig):
+        return _labelled(source, config, path)
+    np.savez_compressed(path, raw=load_stack(source).raw)
+    return RawSource(raw=str(path), weight=source.weight)
+
+
+def _labelled(source: Source, config: TrainConfig, path: Path) -> VolumeSource:
     volume = load_volume(source, config)
     small = volume.instances.max() < 2**16
     np.savez_compressed(
@@ -45,8 +58,9 @@ def _stored(source: Source, config: TrainConfig, path: Path) -> VolumeSource:
 
 def main(arguments: list[str]) -> int:
     """`python -m pipeline.training.prepare CONFIG DIRECTORY`."""
-    config, directory = read_config(Path(arguments[0])), Path(arguments[1])
-    (directory / "config.json").write_text(prepare(config, directory).model_dump_json(indent=2) + "\n")
+    config, directory = read_task(Path(arguments[0])), Path(arguments[1])
+    prepared = prepare(config, directory)
+    (directory / "config.json").write_text(prepared.model_dump_json(indent=2) + "\n")
     return 0
 
 

@@ -19,6 +19,7 @@ from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]
 
 from pipeline.errors import BadInput, TeramitoError
 from pipeline.training.config import TrainConfig
+from pipeline.training.restoration.config import RestorationConfig
 
 _RANK, _PORT = "TERAMITO_TRAIN_RANK", "TERAMITO_TRAIN_PORT"
 _LONG = timedelta(days=1)
@@ -69,7 +70,7 @@ class Group:
             self._store.wait([key], _LONG)
 
 
-def device_of(config: TrainConfig) -> torch.device:
+def device_of(config: TrainConfig | RestorationConfig) -> torch.device:
     """The kind of device a configuration asks for.
 
     Raises:

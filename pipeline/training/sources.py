@@ -13,35 +13,45 @@ VoxelSize = tuple[Nanometres, Nanometres, Nanometres]
 STRICT = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
-class VolumeSource(BaseModel):
-    """One labelled volume: an .npz file, or grey levels and instances at any two addresses that `teramito` reads.
+class RawSource(BaseModel):
+    """Grey levels of one volume: an .npz file with `raw`, or any address that `teramito` reads.
 
-    An .npz holds `raw`, `instances`, `voxel_size_nm` and, where `raw` is a reduced volume, the `histogram` (256 counts)
-    of the grey levels before. Addresses may hold environment variables (`${TERAMITO_DATA}/lucchi/train_raw.tif`) and
-    end in a crop, `[z0:z1,y0:y1,x0:x1]`.
+    Addresses may hold environment variables (`${TERAMITO_DATA}/lucchi/train_raw.tif`) and end in a crop,
+    `[z0:z1,y0:y1,x0:x1]`.
 
     Attributes:
         raw: uint8 grey levels (z, y, x).
-        instances: instance ids, 0 = background; not with an .npz.
         z_range: slices used, half-open, before downsampling; all of them where it is missing.
-        downsample: integer factors z, y, x: block mean of the grey levels, most frequent id of the labels.
         voxel_size_nm: of the stored voxels, where the file does not state it.
-        mask_connectivity: the labels are a mask; its connected components (6, 18 or 26) are the instances.
-        mask_class: the labels are classes, and this one is what the network shall find; with `mask_connectivity`.
         weight: relative share of the crops drawn from this volume.
-        from_step: first step that draws from it.
     """
 
     model_config = STRICT
 
     raw: str
-    instances: str | None = None
     z_range: tuple[int, int] | None = None
-    downsample: tuple[Positive, Positive, Positive] = (1, 1, 1)
     voxel_size_nm: VoxelSize | None = None
+    weight: float = Field(default=1.0, ge=0.0)
+
+
+class VolumeSource(RawSource):
+    """One labelled volume: an .npz file, or grey levels and instances at any two addresses that `teramito` reads.
+
+    An .npz holds `raw`, `instances`, `voxel_size_nm` and, where `raw` is a reduced volume, the `histogram` (256 counts)
+    of the grey levels before.
+
+    Attributes:
+        instances: instance ids, 0 = background; not with an .npz.
+        downsample: integer factors z, y, x: block mean of the grey levels, most frequent id of the labels.
+        mask_connectivity: the labels are a mask; its connected components (6, 18 or 26) are the instances.
+        mask_class: the labels are classes, and this one is what the network shall find; with `mask_connectivity`.
+        from_step: first step that draws from it.
+    """
+
+    instances: str | None = None
+    downsample: tuple[Positive, Positive, Positive] = (1, 1, 1)
     mask_connectivity: Literal[6, 18, 26] | None = None
     mask_class: int | None = Field(default=None, ge=1)
-    weight: float = Field(default=1.0, ge=0.0)
     from_step: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")

@@ -22,13 +22,14 @@ import torch
 from pipeline.errors import RunCancelled, TeramitoError
 from pipeline.lock import run_lock
 from pipeline.model.spec import Thresholds
-from pipeline.training.config import TrainConfig, read_config
+from pipeline.training.config import TrainConfig
 from pipeline.training.curves import draw
 from pipeline.training.examples import Example, write_examples
 from pipeline.training.export import export, keep_code
 from pipeline.training.log import Progress, TrainingLog
 from pipeline.training.loop import TrainingRun
 from pipeline.training.processes import processes, shard_count
+from pipeline.training.restoration.config import RestorationConfig
 from pipeline.training.samples import Samples
 from pipeline.training.start import checked_network, initial_weights, multiple_of
 from pipeline.training.thresholds import tuned
@@ -78,7 +79,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> Path:
             run.close()
 
 
-def output_of(config: TrainConfig) -> Path:
+def output_of(config: TrainConfig | RestorationConfig) -> Path:
     """The directory of a training; who trains there holds its `pipeline.lock.run_lock`."""
     return Path(os.path.expandvars(config.output)).expanduser().absolute()
 
@@ -213,11 +214,13 @@ def stoppable() -> Iterator[threading.Event]:
 
 def main(arguments: list[str]) -> int:
     """`python -m pipeline.training.train CONFIG.json`."""
+    from pipeline.training.task import read_task, train_task  # imports this module
+
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     try:
-        config = read_config(Path(arguments[0]))
+        config = read_task(Path(arguments[0]))
         with run_lock(output_of(config)):
-            log.info("wrote %s", train(config))
+            log.info("wrote %s", train_task(config))
     except TeramitoError as error:
         log.error("%s", error)
         return 130 if isinstance(error, RunCancelled) else 1

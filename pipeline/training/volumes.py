@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pipeline.errors import BadInput
 from pipeline.model.normalisation import histogram
 from pipeline.training.config import TrainConfig
-from pipeline.training.sources import PhantomSource, Source, Triple, VolumeSource
+from pipeline.training.sources import PhantomSource, RawSource, Source, Triple, VolumeSource
 
 Size = tuple[float, float, float]
 
@@ -55,15 +55,15 @@ def load_volume(source: Source, config: TrainConfig) -> LabelledVolume:
         return _phantom(source, config)
     raw, instances, voxel_size_nm, grey_levels = _arrays(source)
     _require_same_shape(source, raw, instances)
-    start, stop = _slices(source, len(raw))
+    start, stop = slices(source, len(raw))
     raw, instances = raw[start:stop], _instances(source, instances[start:stop])
     if grey_levels is None:
         grey_levels = histogram(raw)  # before the reduction, as inference takes it
     if source.downsample != (1, 1, 1):
         raw, instances = block_mean(raw, source.downsample), block_mode(instances, source.downsample)
     size = [float(nm * factor) for nm, factor in zip(voxel_size_nm, source.downsample, strict=True)]
-    _warn_of_size(_name(source), size, config)
-    return _volume(_name(source), raw, instances, (size[0], size[1], size[2]), grey_levels, source, config)
+    _warn_of_size(name_of(source), size, config)
+    return _volume(name_of(source), raw, instances, (size[0], size[1], size[2]), grey_levels, source, config)
 
 
 def _warn_of_size(name: str, size: Sequence[float], config: TrainConfig) -> None:
@@ -80,7 +80,8 @@ def _warn_of_size(name: str, size: Sequence[float], config: TrainConfig) -> None
         )
 
 
-def _name(source: VolumeSource) -> str:
+def name_of(source: RawSource) -> str:
+    """How a volume is called in logs: its folder and file, its crop, its slices."""
     place, _, crop = source.raw.partition("[")
     name = "/".join(Path(place).with_suffix("").parts[-2:]) + (f"[{crop}" if crop else "")
     return name if source.z_range is None else f"{name} z {source.z_range[0]}-{source.z_range[1] - 1}"
@@ -115,9 +116,9 @@ def _volume(
 
 def _arrays(source: VolumeSource) -> tuple[NDArray[np.uint8], NDArray[Any], Sequence[float], NDArray[np.int64] | None]:
     if source.raw.endswith(".npz"):
-        with np.load(_existing(source.raw), allow_pickle=False) as stored:
+        with np.load(existing(source.raw), allow_pickle=False) as stored:
             size = [float(nm) for nm in stored["voxel_size_nm"]]
-            return _grey(source, stored["raw"]), stored["instances"], size, stored.get("histogram")
+            return uint8_grey(source, stored["raw"]), stored["instances"], size, stored.get("histogram")
     if source.instances is None:
         raise BadInput(
             source.raw,
@@ -129,27 +130,43 @@ def _arrays(source: VolumeSource) -> tuple[NDArray[np.uint8], NDArray[Any], Sequ
 
 
 def _stored(source: VolumeSource, labels: str) -> tuple[NDArray[np.uint8], NDArray[Any], Sequence[float], None]:
-    from pipeline.ops.predict import rounded
-    from pipeline.statistics import require_grey, sample_grey  # more packages than training from .npz needs
-    from pipeline.volume import open_volume
+    from pipeline.volume import open_volume  # more packages than training from .npz needs
 
-    image = open_volume(os.path.expandvars(source.raw), source.voxel_size_nm)
-    require_grey(image, source.raw)
+    raw, size = stored_grey(source)
     truth = open_volume(os.path.expandvars(labels))
-    if image.voxel_size_nm is None:
+    if size is None:
         raise BadInput(
             source.raw,
             "the voxel size must be known",
             "this file does not state one, and the model is made for one",
             "Give `voxel_size_nm`, z y x.",
         )
+    return raw, truth.read(truth.box), size, None
+
+
+def stored_grey(source: RawSource) -> tuple[NDArray[np.uint8], Size | None]:
+    """All grey levels (z, y, x) of an image at an address, and its voxel size where that is known.
+
+    Raises:
+        BadInput: nothing readable there, or no image.
+    """
+    from pipeline.ops.predict import rounded
+    from pipeline.statistics import require_grey, sample_grey
+    from pipeline.volume import open_volume
+
+    image = open_volume(os.path.expandvars(source.raw), source.voxel_size_nm)
+    require_grey(image, source.raw)
     grey, _ = sample_grey(image)
     levels = grey.to_grey(image.read(image.box))
-    raw = levels if levels.dtype == np.uint8 else rounded(levels)
-    return raw, truth.read(truth.box), image.voxel_size_nm, None
+    return levels if levels.dtype == np.uint8 else rounded(levels), image.voxel_size_nm
 
 
-def _grey(source: VolumeSource, raw: NDArray[Any]) -> NDArray[np.uint8]:
+def uint8_grey(source: RawSource, raw: NDArray[Any]) -> NDArray[np.uint8]:
+    """The grey levels of an .npz, as they are.
+
+    Raises:
+        BadInput: they are not uint8.
+    """
     if raw.dtype != np.uint8:
         raise BadInput(
             f"{source.raw} of dtype {raw.dtype}",
@@ -160,7 +177,12 @@ def _grey(source: VolumeSource, raw: NDArray[Any]) -> NDArray[np.uint8]:
     return raw
 
 
-def _existing(path: str) -> Path:
+def existing(path: str) -> Path:
+    """The path of a file, environment variables and ~ replaced.
+
+    Raises:
+        BadInput: there is none.
+    """
     found = Path(os.path.expandvars(path)).expanduser()
     if not found.is_file():
         raise BadInput(
@@ -182,7 +204,12 @@ def _require_same_shape(source: VolumeSource, raw: NDArray[Any], instances: NDAr
         )
 
 
-def _slices(source: VolumeSource, depth: int) -> tuple[int, int]:
+def slices(source: RawSource, depth: int) -> tuple[int, int]:
+    """The first slice used and the one after the last, of `depth` stored.
+
+    Raises:
+        BadInput: there are no such slices.
+    """
     start, stop = source.z_range or (0, depth)
     if 0 <= start < stop <= depth:
         return start, stop

@@ -1,0 +1,1 @@
+"""Training of restorers: networks that replace damaged slices. No labels are needed: neighbouring slices teach."""

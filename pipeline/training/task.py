@@ -1,0 +1,60 @@
+"""What a training configuration trains: a network for mitochondria, or, where it has a `task`, a restorer of slices."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.training.config import TrainConfig, as_json, checked
+from pipeline.training.log import Progress
+from pipeline.training.restoration.config import RestorationConfig
+
+TaskConfig = TrainConfig | RestorationConfig
+
+
+def kind_of(values: Any) -> type[TrainConfig] | type[RestorationConfig]:
+    """The model that such keys and values belong to."""
+    return RestorationConfig if isinstance(values, Mapping) and "task" in values else TrainConfig
+
+
+def read_task(path: Path) -> TaskConfig:
+    """The configuration in a JSON or YAML file.
+
+    Raises:
+        BadInput: no such file, or keys and values that are no training configuration; all of them at once.
+    """
+    text = as_json(path)
+    try:
+        kind = kind_of(json.loads(text))
+    except ValueError:
+        kind = TrainConfig  # says what is wrong with the JSON
+    return checked(text, kind, path)
+
+
+def require_startable(config: TaskConfig) -> None:
+    """Refuse what can be refused in a second, without a volume.
+
+    Raises:
+        BadInput: a device, network or size that cannot be used.
+    """
+    if isinstance(config, RestorationConfig):
+        from pipeline.training.restoration.train import require_trainable
+
+        require_trainable(config)
+    else:
+        from pipeline.training import start
+
+        start.require_startable(config)
+
+
+def train_task(config: TaskConfig, progress: Progress | None = None) -> Path:
+    """Train, or go on training; the path of the specification NAME.json. Raises what the two trainings raise."""
+    if isinstance(config, RestorationConfig):
+        from pipeline.training.restoration.train import train_restorer
+
+        return train_restorer(config, progress)
+    from pipeline.training.train import train
+
+    return train(config, progress)
