@@ -170,7 +170,7 @@ def measure(
     share, fastest = round(float(comparison.seeds.mean()), 3), min(seconds.values())
     ours = [seconds.get(row["workers"], fastest) for row in rows]
     return [
-        {**row, "speedup": round(row["total_s"] / mine, 2), "seeds": share}
+        {**row, "speedup": round(row["total_s"] / mine, 4), "seeds": share}
         for row, mine in zip(rows, ours, strict=True)
     ]
 

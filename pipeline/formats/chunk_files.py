@@ -1,8 +1,7 @@
 """Chunks of a local zarr v3 array, read and written as files: for the arrays that teramito itself stores.
 
 With zarr-python and the zarrs codecs a 128^3 chunk of labels takes 11.4 ms to write as uint64 (4.5 as uint32) and 4.1
-to read (2.9); the same zstd without the copies between takes 3.5 (1.6) and 1.3 ms (1.2), and labelling does little
-else. (A checksum would add 2.7 ms.) Arrays in any other layout are left to zarr.
+to read (2.9), mostly for copies, and labelling does little else. Arrays in any other layout are left to zarr.
 """
 
 from __future__ import annotations
@@ -13,10 +12,10 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from numcodecs import Zstd
 
 from pipeline.files import write_whole
 from pipeline.formats import Array
+from pipeline.formats.chunk_codecs import ChunkCodec, codec_of
 from pipeline.geometry import Box, Vec3, vec3
 from pipeline.grid import BlockGrid
 
@@ -37,7 +36,7 @@ class ChunkFiles:
     folder: Path
     grid: BlockGrid
     dtype: np.dtype[Any]
-    codec: Zstd
+    codec: ChunkCodec
 
     @classmethod
     def of(cls, folder: Path, metadata: Mapping[str, Any]) -> Self | None:
@@ -47,7 +46,7 @@ class ChunkFiles:
         keys = metadata.get("chunk_key_encoding", {})
         known = (
             len(metadata["shape"]) == 3
-            and [name for name, _ in codecs] == ["bytes", "zstd"]
+            and [name for name, _ in codecs[:-1]] == ["bytes"]
             and codecs[0][1].get("endian", "little") == "little"
             and chunks.get("name") == "regular"
             and keys.get("name") == "default"
@@ -59,8 +58,8 @@ class ChunkFiles:
             return None
         grid = BlockGrid(vec3(metadata["shape"]), vec3(chunks["configuration"]["chunk_shape"]))
         dtype = np.dtype(metadata["data_type"]).newbyteorder("<")
-        codec = Zstd(int(codecs[1][1].get("level", 1)), bool(codecs[1][1].get("checksum", False)))
-        return cls(folder, grid, dtype, codec)
+        codec = codec_of(dtype, *codecs[1])
+        return None if codec is None else cls(folder, grid, dtype, codec)
 
     def read(self, box: Box) -> Array:
         """The voxels of a box inside the array."""
@@ -71,10 +70,10 @@ class ChunkFiles:
             if stored is None:
                 target[...] = 0
             elif part == whole and target.flags.c_contiguous:
-                self._decode(stored, target)
+                self.codec.decode(stored, target)
             else:
                 chunk = np.empty(self.grid.block, self.dtype)
-                self._decode(stored, chunk)
+                self.codec.decode(stored, chunk)
                 target[...] = chunk[part.slices(whole.start)]
         return array
 
@@ -83,17 +82,19 @@ class ChunkFiles:
 
         Args:
             box: starts and ends at chunks, or at the end of the array.
-            array: of its shape.
+            array: of its shape; unsigned, it may be narrower than what is stored, and is then not widened in memory.
         """
+        narrow = array.dtype.kind == self.dtype.kind == "u" and array.dtype.itemsize < self.dtype.itemsize
+        dtype = array.dtype if narrow else self.dtype
         for index, whole, part in self._covering(box):
-            chunk = np.ascontiguousarray(array[part.slices(box.start)], self.dtype)
+            chunk = np.ascontiguousarray(array[part.slices(box.start)], dtype)
             if part != whole:
-                padded = np.zeros(self.grid.block, self.dtype)
+                padded = np.zeros(self.grid.block, dtype)
                 padded[part.slices(whole.start)] = chunk
                 chunk = padded
             path = self._path(index)
             if chunk.any():
-                write_whole(path, self.codec.encode(_bytes_of(chunk)))
+                write_whole(path, self.codec.encode(chunk))
             else:
                 path.unlink(missing_ok=True)
 
@@ -104,11 +105,6 @@ class ChunkFiles:
             whole = Box(start, vec3(a + n for a, n in zip(start, self.grid.block, strict=True)))
             yield chunk.index, whole, whole.clipped(box)
 
-    def _decode(self, stored: bytes, target: Array) -> None:
-        if content_size(stored) != target.nbytes:  # too few bytes would leave the rest of the target as it was
-            raise ValueError(f"a chunk of {content_size(stored)} bytes instead of {target.nbytes}")
-        self.codec.decode(stored, _bytes_of(target))
-
     def _stored(self, index: Vec3) -> bytes | None:
         try:
             return self._path(index).read_bytes()
@@ -118,23 +114,3 @@ class ChunkFiles:
     def _path(self, index: Vec3) -> Path:
         z, y, x = index
         return self.folder / "c" / str(z) / str(y) / str(x)
-
-
-def content_size(frame: bytes) -> int:
-    """Bytes in a zstd frame, by its header (RFC 8878, 3.1.1.1).
-
-    Raises:
-        ValueError: it is no zstd frame, or its header is cut short.
-    """
-    if len(frame) < 6 or frame[:4] != b"\x28\xb5\x2f\xfd":
-        raise ValueError("a chunk that is no zstd frame")
-    kind, single, dictionary = frame[4] >> 6, frame[4] >> 5 & 1, frame[4] & 3
-    at = 6 - single + (0, 1, 2, 4)[dictionary]
-    length = (single, 2, 4, 8)[kind]
-    if len(frame) < at + length:
-        raise ValueError("a chunk that is cut short")
-    return int.from_bytes(frame[at : at + length], "little") + (256 if length == 2 else 0)
-
-
-def _bytes_of(array: Array) -> Array:
-    return array.reshape(-1).view(np.uint8)

@@ -88,7 +88,10 @@ def _reached(score: Float32, finding: Finding) -> Bool:
     found: Bool = score[[_NUMBER[name] for name in finding.seeds]].max(axis=0) > 1
     if not found.any():
         return found
-    belongs = reduce(np.logical_or, (_outlined(score[_NUMBER[name]], _EDGE if finding.region else _SPECK_EDGE) for name in finding.outline))
+    belongs = reduce(
+        np.logical_or,
+        (_outlined(score[_NUMBER[name]], _EDGE if finding.region else _SPECK_EDGE) for name in finding.outline),
+    )
     if finding.region:
         found &= 2 * windowed(belongs.astype(np.int32), _SUPPORT) > (2 * _SUPPORT + 1) ** 2
     return _closed(belongs & binary_dilation(found, _SQUARE, _GROWTH, found | belongs))

@@ -5,7 +5,8 @@ Every field is an integer, so rows may be merged in any order and any grouping w
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from math import prod
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,10 +26,12 @@ FRAGMENT = np.dtype(
     ]
 )
 PRODUCTS = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))  # axes of the second moments: zz yy xx zy zx yx
+LITTLE = 0.2
 LAST_INT64 = np.iinfo(np.int64).max
 LAST_UINT64 = np.iinfo(np.uint64).max
 
 Rows = NDArray[np.void]
+T = TypeVar("T", bound=np.generic)
 
 
 class Runs(NamedTuple):
@@ -52,12 +55,27 @@ def runs(labels: NDArray[Any]) -> Runs:
 
 
 def run_starts(labels: NDArray[Any]) -> NDArray[np.int64]:
-    """Flat indices where a run (of zeros too) starts; every row along the last axis starts one."""
-    flat = labels.reshape(-1)
+    """Flat indices where a run starts, also of zeros; only those of zeros go on over the end of a row."""
+    flat, row = labels.reshape(-1), max(labels.shape[-1], 1)
     changes = np.empty(flat.shape, np.bool_)
     np.not_equal(flat[1:], flat[:-1], out=changes[1:])
-    changes[:: max(labels.shape[-1], 1)] = True
+    changes[:1] = True
+    changes[::row] |= flat[::row] != 0
     return np.flatnonzero(changes)
+
+
+def painted(found: Runs, values: NDArray[T], shape: Vec3) -> NDArray[T]:
+    """An array of zeros where each run holds its value: ``painted(runs(a), runs(a).label, a.shape)`` is ``a``.
+
+    Whole runs take a quarter of the time of looking up voxel by voxel (3.6 against 14 ms for 140^3 uint64), and a
+    narrow dtype takes a third of that.
+    """
+    n = len(found.start)
+    values_and_zeros, lengths = np.zeros(2 * n + 1, values.dtype), np.empty(2 * n + 1, np.int64)
+    values_and_zeros[1::2], lengths[1::2] = values, found.length
+    lengths[:-1:2], lengths[-1] = found.start, prod(shape)
+    lengths[2::2] -= found.start + found.length
+    return np.repeat(values_and_zeros, lengths).reshape(shape)
 
 
 def fragment_table(
@@ -81,14 +99,24 @@ def fragment_table(
     Returns:
         n rows; row i describes label i + 1.
     """
+    return rows_of_runs(runs(np.ascontiguousarray(labels)), n, core, extent, semantic, tissue)
+
+
+def rows_of_runs(
+    found: Runs,
+    n: int,
+    core: Box,
+    extent: Vec3,
+    semantic: NDArray[np.uint8] | None = None,
+    tissue: NDArray[np.bool_] | None = None,
+) -> Rows:
+    """The same from the runs of the labels."""
     rows = np.zeros(n, FRAGMENT)
     if n == 0:
         return rows
-    labels = np.ascontiguousarray(labels)
-    found = runs(labels)
     index = found.label.astype(np.intp) - 1
-    line, x = np.divmod(found.start, labels.shape[2])
-    z, y = np.divmod(line, labels.shape[1])
+    line, x = np.divmod(found.start, core.shape[2])
+    z, y = np.divmod(line, core.shape[1])
     _fill_sums(rows, index, found.length, (z, y, x), core)
     _fill_boxes(rows, index, found.length, (z, y, x), core)
     _fill_first(rows, index, (z, y, x), core, extent)
@@ -159,11 +187,15 @@ def run_sums(values: NDArray[np.uint8], found: Runs) -> NDArray[np.int64]:
     voxels; no voxel is converted in memory.
     """
     wide_enough = np.uint32 if values.shape[-1] * 255 < 2**32 else np.uint64
+    flat, inside = values.reshape(-1), int(found.length.sum())
+    if inside < LITTLE * flat.size:  # taking the voxels of a tenth takes 0.7 ms for 128^3, summing also the gaps 1.7
+        bounds = np.cumsum(found.length) - found.length
+        taken = flat[np.arange(inside) + np.repeat(found.start - bounds, found.length)]
+        return np.add.reduceat(taken, bounds, dtype=wide_enough).astype(np.int64)
     bounds = np.stack((found.start, found.start + found.length), axis=1).reshape(-1)
-    if bounds.size and bounds[-1] == values.size:
+    if bounds.size and bounds[-1] == flat.size:
         bounds = bounds[:-1]  # reduceat sums to the end from its last index and refuses one past it
-    sums = np.add.reduceat(values.reshape(-1), bounds, dtype=wide_enough)
-    return sums[::2].astype(np.int64)
+    return np.add.reduceat(flat, bounds, dtype=wide_enough)[::2].astype(np.int64)
 
 
 def _sum(index: NDArray[np.intp], weights: NDArray[np.int64], n: int) -> NDArray[np.uint64]:

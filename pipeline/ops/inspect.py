@@ -42,7 +42,13 @@ def inspected(grey: UInt8, cell: Vec3) -> tuple[UInt8, UInt8]:
         ``texture``: the mean of |a - b - c + d| over the squares of 2 x 2 pixels in the cell, which sees noise and
         edges of a pixel's width and no slope, as ``24 log2(1 + 4 texture)``, 255 at most; 0 where all pixels are equal.
     """
-    side = cell[1]
+    # Slice by slice: the numbers in between take fourteen times the memory of the pixels, and stay in the cache.
+    found = [_inspected(grey[z : z + 1], cell[1]) for z in range(len(grey))]
+    mean, texture = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return mean, texture
+
+
+def _inspected(grey: UInt8, side: int) -> tuple[UInt8, UInt8]:
     _, y, x = grey.shape
     padded = np.pad(grey, ((0, 0), (0, -y % side), (0, -x % side)))
     pixels = _pixels((y, x), side)

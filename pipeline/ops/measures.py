@@ -38,7 +38,7 @@ _ONE_SIDED = 3  # slices that span a range alone
 _DEVIATION_QUANTILE = 0.84
 _STRICTER = (1.0, 1.2, 1.4)  # for runs of 1, 2, 3 and more: they are compared over more tissue
 # Against the limit of lone slices. There are too few ends for limits of their own: a damaged one would be half of them.
-_ONE_SIDED_STRICTER = 2.0
+_ONE_SIDED_STRICTER = 2.4
 _MOST_TEXTURE = 30 * _STEPS
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from pipeline.geometry import Vec3, vec3
 from pipeline.ops.label import Connectivity
 
-Plane = NDArray[np.uint32]
+Plane = NDArray[np.unsignedinteger[Any]]
 
 # Axes in which two connected voxels may differ at once.
 ORDER: dict[int, int] = {6: 1, 18: 2, 26: 3}
@@ -21,7 +22,7 @@ NAMES = (("z_low", "z_high"), ("y_low", "y_high"), ("x_low", "x_high"))
 
 @dataclass(frozen=True, slots=True)
 class Rim:
-    """The six face planes of a block's labels by name (``z_low`` ...): uint32, three axes z, y, x kept.
+    """The six face planes of a block's labels by name (``z_low`` ...): unsigned, three axes z, y, x kept.
 
     The plane across ``axis`` has length 1 there and the block's length on the other two axes.
     """
@@ -47,7 +48,7 @@ class Rim:
         return cls(arrays)
 
 
-def rim(labels: NDArray[np.uint32]) -> Rim:
+def rim(labels: Plane) -> Rim:
     """Copy the six face planes of a block's labels (z, y, x; any length of at least 1 on each axis)."""
     ends = (slice(0, 1), slice(-1, None))
     return Rim({NAMES[axis][high]: labels[_at(axis, ends[high])].copy() for axis in range(3) for high in (0, 1)})

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.geometry import FloatVec3, Vec3
+from pipeline.geometry import FloatVec3, Vec3, vec3
 from pipeline.ops.fragments import Runs, runs
+from pipeline.ops.run_labels import opposite_runs, padded_runs, row_step
 from pipeline.ops.stitch import forward_offsets, opposite, shifts
 
 DIRECTIONS: list[Vec3] = forward_offsets(26)
@@ -37,24 +38,24 @@ def pairs_within(labels: NDArray[np.uint32], group: NDArray[np.integer[Any]], n_
     Returns:
         (n_groups, 13), columns as ``DIRECTIONS``.
     """
+    return pairs_of_runs(runs(np.ascontiguousarray(labels)), vec3(labels.shape), group, n_groups)
+
+
+def pairs_of_runs(found: Runs, shape: Vec3, group: NDArray[np.integer[Any]], n_groups: int) -> NDArray[np.uint64]:
+    """The same from the runs of the labels of a block of this shape."""
     counts = np.zeros((n_groups, len(DIRECTIONS)), np.uint64)
-    found = _grouped(labels, group)
-    _, y, x = labels.shape
-    line, at = np.divmod(found.start, x)
-    plane, line = np.divmod(line, y)
-    # With a row and a plane of background between, a step beyond an edge of the block meets nothing.
-    start = (plane * (y + 1) + line) * (x + 1) + at
-    padded = Runs(found.label, start, found.length)
+    padded = padded_runs(_grouped(found, group), shape)
     for dz, dy in ((0, 0), (0, 1), (1, -1), (1, 0), (1, 1)):
-        row = (dz * (y + 1) + dy) * (x + 1)
-        mine, other = _opposite_runs(padded, row)
+        row = row_step(dz, dy, shape)
+        mine, other = opposite_runs(padded, row, reach=1)
+        same = padded.label[mine] == padded.label[other]
+        mine, other = mine[same], other[same]
         owner = padded.label[mine]
         begin = padded.start[mine] - padded.start[other] + row
-        length, stop = padded.length[mine], padded.length[other]
+        end, stop = begin + padded.length[mine], padded.length[other]
         for dx in (-1, 0, 1):
             if (dz, dy, dx) > (0, 0, 0):
-                moved = begin + dx
-                common = (np.minimum(moved + length, stop) - np.maximum(moved, 0)).clip(0)
+                common = np.maximum(np.minimum(end + dx, stop) - np.maximum(begin + dx, 0), 0)
                 summed = np.bincount(owner, common, n_groups + 1)  # below 2^53: exact
                 counts[:, NUMBER_OF[dz, dy, dx]] = summed[1:].astype(np.uint64)
     return counts
@@ -114,21 +115,10 @@ def _weights(voxel_size_nm: FloatVec3) -> tuple[float, ...]:
     return tuple((4 * share * prod(voxel_size_nm) / lengths).tolist())
 
 
-def _grouped(labels: NDArray[np.uint32], group: NDArray[np.integer[Any]]) -> Runs:
+def _grouped(found: Runs, group: NDArray[np.integer[Any]]) -> Runs:
     """The runs of the labels that belong to an object, with its number."""
-    found = runs(np.ascontiguousarray(labels))
     number = np.concatenate((np.zeros(1, np.int64), group.astype(np.int64)))[found.label]
+    if number.all():
+        return Runs(number, found.start, found.length)
     kept = np.flatnonzero(number)
     return Runs(number[kept], found.start[kept], found.length[kept])
-
-
-def _opposite_runs(found: Runs, row: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Pairs of runs of one object that overlap, or just miss, when all are moved on by ``row``."""
-    stop = found.start + found.length
-    first = np.searchsorted(stop, found.start + (row - 1), side="right")
-    after = np.searchsorted(found.start, stop + (row + 1), side="left")
-    many = np.maximum(after - first, 0)
-    mine = np.repeat(np.arange(len(many)), many)
-    other = np.arange(len(mine)) - np.repeat(np.cumsum(many) - many, many) + np.repeat(first, many)
-    same = found.label[mine] == found.label[other]
-    return mine[same], other[same]

@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass
 
 from pipeline.geometry import Vec3
 from pipeline.grid import Block, BlockGrid
-from pipeline.ops.fragments import fragment_table
-from pipeline.ops.label import Connectivity, label, seeds, to_uint8
+from pipeline.ops.fragments import painted, rows_of_runs
+from pipeline.ops.label import Connectivity, seeds, to_uint8
+from pipeline.ops.run_labels import label_runs
 from pipeline.ops.stitch import rim
 from pipeline.stage import BlockResult, Stopwatch, digest
 from pipeline.stages.collars import Collars
@@ -65,8 +66,10 @@ class LabelStage:
         with watch("op"):
             semantic = to_uint8(semantic, f"{self.semantic}")
             boundary = to_uint8(boundary, f"{self.boundary}")
-            labels, n = label(seeds(semantic, boundary, self.semantic_above, self.boundary_below), self.connectivity)
-            rows = fragment_table(labels, n, block.core, self.extent, semantic)
+            inside = seeds(semantic, boundary, self.semantic_above, self.boundary_below)
+            found, n = label_runs(inside, self.connectivity)
+            labels = painted(found, found.label, block.core.shape)
+            rows = rows_of_runs(found, n, block.core, self.extent, semantic)
         with watch("write"):
             if n:  # an empty block has no chunks, nor had it any in an attempt before
                 self.labels.write(block.core, labels)

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.grid import Block, BlockGrid
-from pipeline.ops.relabel import numbered, relabel
+from pipeline.ops.fragments import painted, runs
+from pipeline.ops.relabel import narrowed, numbered
 from pipeline.ops.stitch import rim
-from pipeline.ops.surface import pairs_within
+from pipeline.ops.surface import pairs_of_runs
 from pipeline.stage import BlockResult, Stopwatch, digest
 from pipeline.tables import BlockTables, open_table
 from pipeline.volume import Volume
@@ -53,9 +54,11 @@ class RelabelStage:
         with watch("read"):
             labels = self.labels.read(block.core)
         with watch("op"):
-            final = relabel(labels, ids)
+            labels = labels.astype(np.min_scalar_type(len(ids)))
+            found = runs(labels)
+            final = painted(found, narrowed(ids)[found.label - 1], block.core.shape)
             present, group = numbered(ids)
-            pairs = pairs_within(labels, group, len(present))
+            pairs = pairs_of_runs(found, block.core.shape, group, len(present))
         with watch("write"):
             self.segmentation.write(block.core, final)
             self.pairs.write(block.number, {"ids": present, "pairs": pairs, **rim(labels).to_arrays()})

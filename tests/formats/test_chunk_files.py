@@ -14,7 +14,8 @@ from zarr.codecs import BytesCodec, GzipCodec, ZstdCodec
 
 from pipeline.errors import BadInput
 from pipeline.formats import ome_zarr
-from pipeline.formats.chunk_files import ChunkFiles, content_size
+from pipeline.formats.chunk_codecs import content_size
+from pipeline.formats.chunk_files import ChunkFiles
 from pipeline.geometry import Box
 from pipeline.volume import open_volume
 
