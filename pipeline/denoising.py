@@ -85,13 +85,15 @@ def _found(plan: Plan, denoising: DenoisePlan, directory: RunDirectory, source: 
     settings = denoising.settings
     grid = cell_grid(plan.source.shape, denoising.cell)
     inspect = _inspect_stage(plan, denoising, directory, source)
-    slices = directory.table("slices", inspect.fingerprint) if settings.normalise_slices else None
-    steps = [] if slices is None and not denoising.detects else [_inspect_step(inspect, slices)]
+    alike = directory.table("slices", inspect.fingerprint)
+    slices = alike if settings.normalise_slices else None
+    steps = [_inspect_step(inspect, alike)] if denoising.detects or settings.normalise_slices else []
     if denoising.everywhere:
         return steps, _Found(None, "everywhere", slices)
     if denoising.mask is not None:
         return steps, _Found(denoising.mask, source_fingerprint(denoising.mask.volume), slices)
-    cells = StoredCells(inspect.mean, inspect.texture, slices)
+    # Slices are compared as if they were alike, whether they are to be made so or not: a jump is no damage.
+    cells = StoredCells(inspect.mean, inspect.texture, alike)
     compare = CompareStage(cells, inspect.fingerprint, directory.block_tables("compare"), grid, settings.max_gap)
     limits = directory.table("limits", digest({"compare": compare.fingerprint, "sensitivity": settings.sensitivity}))
     damage = DamageStage(
@@ -127,11 +129,9 @@ def _inspect_stage(plan: Plan, denoising: DenoisePlan, directory: RunDirectory, 
     )
 
 
-def _inspect_step(stage: InspectStage, slices: Path | None) -> Step:
+def _inspect_step(stage: InspectStage, slices: Path) -> Step:
     arrays = (stage.mean, stage.texture)
     prepare = partial(create_arrays, arrays, stage.grid)
-    if slices is None:
-        return Step("inspect", (stage,), arrays=arrays, prepare=prepare)
     write = partial(write_slice_table, stage.levels, stage.grid, slices)
     return Step("inspect", (stage,), arrays=arrays, tables=(slices,), prepare=prepare, finish=write)
 

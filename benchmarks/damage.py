@@ -1,0 +1,198 @@
+"""Does denoising find planted damage, and give back what the damage cost? On real volumes and on the phantom.
+
+``python -m benchmarks.damage [--volumes lucchi fly mouse phantom] [--strengths 0.5 1 2] [--quick]``. Three tables: how
+much of each kind of damage is found (no network runs for it); what denoising does to clean input; and the scores of
+clean, damaged and restored input with damage of all kinds. All runs are whole runs of the pipeline with its defaults.
+Precision and recall count pixels, although detection tells cells of some 40 nm: small damage cannot have precision 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from benchmarks import report
+from benchmarks.damaged_volumes import SEED, VOLUMES, Labelled, UInt8, stored
+from flows.drive import run_bare
+from pipeline.coarse_mask import open_mask
+from pipeline.config import RunConfig, parse_config
+from pipeline.evaluate import evaluate
+from pipeline.job import Job, run_job
+from pipeline.phantom.damage import KINDS
+from pipeline.step import run_step
+from pipeline.volume import open_volume
+from workers.cluster import open_executor
+
+STRENGTHS = (0.5, 1.0, 2.0)
+RECOVERED, CLEAN_LOSS = 0.5, 0.002  # targets
+SCORES = ("iou", "ap75")
+IN_PLANE = np.array([[[0, 0, 0]] * 3, [[1, 1, 1]] * 3, [[0, 0, 0]] * 3])
+SMALLEST_REGION_NM = 40.0
+
+Row = dict[str, Any]
+Settings = dict[str, Any]
+
+
+def main(
+    volumes: Sequence[Labelled],
+    strengths: Sequence[float] = STRENGTHS,
+    settings: Settings | None = None,
+    with_network: bool = True,
+    results: Path = report.RESULTS,
+) -> list[Row]:
+    """Measure, print the tables, write the JSON.
+
+    Args:
+        volumes: where damage is planted.
+        strengths: of the damage.
+        settings: further settings of the runs.
+        with_network: False leaves the detection table alone.
+        results: where the JSON goes.
+
+    Returns:
+        The rows of all tables, told apart by ``table``.
+    """
+    given = settings or {}
+    rows = [row for volume in volumes for row in detections(volume, strengths, given)]
+    if with_network:
+        rows += [row for volume in volumes for row in segmentations(volume, strengths, given)]
+    for name in ("detection", "clean", "damaged"):
+        chosen = [{key: value for key, value in row.items() if key != "table"} for row in rows if row["table"] == name]
+        print(f"{name}, seed {SEED}\n{report.table(chosen)}\n")
+    print(f"targets: recovered >= {RECOVERED}, clean input loses <= {CLEAN_LOSS} IoU")
+    report.write("damage", rows, results)
+    return rows
+
+
+def detections(volume: Labelled, strengths: Sequence[float], settings: Settings) -> Iterator[Row]:
+    """One row for the clean volume, and one for each kind and strength."""
+    for kind, strength in (("none", 0.0), *((kind, strength) for kind in KINDS for strength in strengths)):
+        raw, truth = volume.planted_kind(strength, kind) if strength else (volume.raw, np.zeros_like(volume.raw))
+        with tempfile.TemporaryDirectory() as folder:
+            found = found_damage(volume, raw, Path(folder), settings)
+        smallest = SMALLEST_REGION_NM**2 / (volume.voxel_size_nm[1] * volume.voxel_size_nm[2])
+        scores = detection_scores(found, truth > 0, smallest)
+        head = {"table": "detection", "volume": volume.name, "part": volume.part}
+        yield {**head, "kind": kind, "strength": strength, **scores}
+
+
+def detection_scores(found: NDArray[np.bool_], truth: NDArray[np.bool_], smallest: float) -> Row:
+    """How well ``found`` covers ``truth``, both (z, y, x).
+
+    ``regions`` are pieces of the truth in one slice of at least ``smallest`` pixels, found where half of one is.
+    ``elsewhere``: the share flagged of the slices in which nothing was planted. None where there is nothing to count.
+    """
+    pieces, count = ndimage.label(truth, IN_PLANE)
+    numbers = np.arange(1, count + 1)
+    large = np.bincount(pieces.ravel(), minlength=count + 1)[1:] >= smallest
+    covered = np.asarray(ndimage.mean(found, pieces, numbers)) >= 0.5 if count else np.zeros(0, np.bool_)
+    sound = ~truth.any(axis=(1, 2))
+    both = int((found & truth).sum())
+    return {
+        "planted": _share(int(truth.sum()), truth.size),
+        "precision": _share(both, int(found.sum())),
+        "recall": _share(both, int(truth.sum())),
+        "regions": int(large.sum()),
+        "regions_found": int((covered & large).sum()),
+        "elsewhere": _share(int(found[sound].sum()), int(sound.sum()) * truth[0].size),
+    }
+
+
+def found_damage(volume: Labelled, raw: UInt8, folder: Path, settings: Settings) -> NDArray[np.bool_]:
+    """Where detection finds damage, at every voxel; runs the steps up to the damage map alone."""
+    config = run_config(stored(folder / "raw", raw, volume.voxel_size_nm), folder / "run", settings, "auto")
+    job, plan = run_job(config)
+    run_until(job, "restore")
+    return open_mask(job.directory.array("damage"), plan.source, "the damage map").read(plan.source.box)
+
+
+def run_until(job: Job, stop: str) -> None:
+    """Run the steps of a job that come before the step ``stop``."""
+    names = [step.name for step in job.steps]
+    with job.opened(), open_executor(job.cluster) as executor:
+        for number, step in enumerate(job.steps[: names.index(stop)]):
+            run_step(job.directory, step, executor, None, job.steps[:number])
+
+
+def segmentations(volume: Labelled, strengths: Sequence[float], settings: Settings) -> Iterator[Row]:
+    """The row of the clean volume, with denoising and without, then one for each strength."""
+    head = {"volume": volume.name, "part": volume.part}
+    clean, _ = segmented(volume, volume.raw, settings, "off")
+    denoised, share = segmented(volume, volume.raw, settings, "auto")
+    scores = {f"{name}_{way}": of[name] for name in SCORES for way, of in (("clean", clean), ("denoised", denoised))}
+    loss = clean["iou"] - denoised["iou"]
+    yield {"table": "clean", **head, "replaced": share, **scores, "loss": loss, "met": loss <= CLEAN_LOSS}
+    for strength in strengths:
+        raw, truth = volume.planted(strength)
+        damaged, _ = segmented(volume, raw, settings, "off")
+        restored, share = segmented(volume, raw, settings, "auto")
+        row = {"table": "damaged", **head, "strength": strength, "planted": float((truth > 0).mean())}
+        yield {**row, "replaced": share, **recovered(clean, damaged, restored)}
+
+
+def recovered(clean: Row, damaged: Row, restored: Row) -> Row:
+    """The scores of three runs, and the share of the damage's cost in each score that restoring gives back.
+
+    The share is None where damage cost less than the 0.002 that clean input may lose: there is nothing to give back.
+    """
+    row: Row = {}
+    for name in SCORES:
+        values = {"clean": clean[name], "damaged": damaged[name], "restored": restored[name]}
+        cost = values["clean"] - values["damaged"]
+        back = (values["restored"] - values["damaged"]) / cost if cost > CLEAN_LOSS else None
+        row |= {f"{name}_{way}": value for way, value in values.items()}
+        row |= {f"{name}_recovered": back, f"{name}_met": None if back is None else back >= RECOVERED}
+    return row
+
+
+def segmented(volume: Labelled, raw: UInt8, settings: Settings, denoise: str) -> tuple[Row, float]:
+    """The scores of one whole run, and the share of the voxels that were replaced."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        truth = stored(place / "truth", volume.truth, volume.voxel_size_nm)
+        config = run_config(stored(place / "raw", raw, volume.voxel_size_nm), place / "run", settings, denoise)
+        run_bare(run_job(config)[0], None)
+        scores = evaluate(open_volume(str(place / "run/arrays/segmentation")), open_volume(truth))
+        return {name: scores[name] for name in SCORES}, _replaced(place / "run/arrays/replaced")
+
+
+def run_config(raw: str, output: Path, settings: Settings, denoise: str) -> RunConfig:
+    """The configuration of one run; ``settings`` may hold others of ``denoise``."""
+    cluster = {"kind": "none", "threads_per_worker": 1}
+    chosen = {**settings.get("denoise", {}), "mode": "auto"} if denoise == "auto" else {"mode": "off"}
+    base = {"cluster": cluster, "export": {"layers": ["segmentation"]}, **settings}
+    return parse_config({**base, "denoise": chosen, "input": raw, "output": str(output)})
+
+
+def _replaced(path: Path) -> float:
+    if not path.exists():
+        return 0.0
+    volume = open_volume(str(path))
+    return float((volume.read(volume.box) > 0).mean())
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--volumes", nargs="+", choices=VOLUMES, default=list(VOLUMES))
+    parser.add_argument("--strengths", nargs="+", type=float, default=list(STRENGTHS))
+    parser.add_argument("--restorer", help="a name or a path; the default of denoise.model if missing")
+    parser.add_argument("--detection", action="store_true", help="the first table only: no network runs")
+    parser.add_argument("--quick", action="store_true", help="the middle of the plane and the first strength given")
+    parser.add_argument("--results", type=Path, default=report.RESULTS, help="folder of the JSON")
+    given = parser.parse_args()
+    chosen = [VOLUMES[name]() for name in given.volumes]
+    if given.quick:
+        chosen, given.strengths = [volume.quick() for volume in chosen], given.strengths[:1]
+    restorer = {"denoise": {"model": given.restorer}} if given.restorer else {}
+    main(chosen, given.strengths, restorer, not given.detection, given.results)
