@@ -29,8 +29,9 @@ from pipeline.stages.compare import CompareStage, StoredCells, write_limits
 from pipeline.stages.damage import DamageStage
 from pipeline.stages.inspect import InspectStage, cell_grid, cell_volume, write_slice_table
 from pipeline.stages.restore import RestoreStage
-from pipeline.statistics import GreyScale
+from pipeline.statistics import GreyScale, sample_grey
 from pipeline.step import Step
+from pipeline.tables import write_table
 from pipeline.volume import Volume
 
 LAYERS = ("restored", "damage")
@@ -38,12 +39,16 @@ LAYERS = ("restored", "damage")
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What the network is shown: the raw volume or a restored one; ``layers`` are what of it can be exported."""
+    """What the network is shown: the raw volume or a restored one.
+
+    ``layers`` are what of a restored one can be exported, ``levels`` the table of its histogram, 256 counts.
+    """
 
     volume: Volume
     fingerprint: str
     grey: GreyScale
     layers: Mapping[str, tuple[Kind, Volume, str]]
+    levels: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,8 @@ def denoise_steps(plan: Plan, directory: RunDirectory) -> tuple[list[Step], Seen
         "restored": ("image", stage.restored, stage.fingerprint),
         "damage": ("image", stage.replaced, stage.fingerprint),
     }
-    return [*steps, restore], Seen(stage.restored, stage.fingerprint, GreyScale(), layers)
+    levels = _levels_table(directory, stage)
+    return [*steps, restore], Seen(stage.restored, stage.fingerprint, GreyScale(), layers, levels)
 
 
 def denoising_facts(plan: Plan) -> dict[str, Any]:
@@ -161,18 +167,25 @@ def _restore_step(
     )
     arrays = (restored, replaced)
     prepare, finish = partial(create_arrays, arrays, plan.grid), partial(_summarise, directory, stage, found.stage)
-    tables = (directory.restoration,)
+    tables = (directory.restoration, _levels_table(directory, stage))
     return Step("restore", (stage,), arrays=arrays, tables=tables, prepare=prepare, finish=finish), stage
 
 
 def _summarise(directory: RunDirectory, stage: RestoreStage, damage: DamageStage | None) -> None:
-    """Write what was replaced: numbers for the report, and pictures; once for these very blocks."""
+    """Write the histogram of what the network is shown, and what was replaced, in numbers and pictures; once."""
+    levels = _levels_table(directory, stage)
+    if not levels.exists():
+        write_table(levels, sample_grey(stage.restored)[1])
     if restoration_of(directory).get("fingerprint") == stage.fingerprint:
         return
     write_restored_sheet(stage, directory.restored_sheet)
     cells = {} if damage is None else cells_of(damage)
     summary = {"fingerprint": stage.fingerprint, **restoration_summary(stage, cells)}
     write_whole(directory.restoration, json.dumps(summary, indent=2).encode())
+
+
+def _levels_table(directory: RunDirectory, stage: RestoreStage) -> Path:
+    return directory.table("levels", stage.fingerprint)
 
 
 def cells_of(stage: DamageStage) -> dict[str, int]:

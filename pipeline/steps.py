@@ -40,6 +40,7 @@ def predict_step(plan: Plan, directory: RunDirectory, seen: Seen) -> tuple[Step,
         statistics=first.statistics,
         device=plan.config.predict.device,
         others=tuple(others),
+        levels=seen.levels,
     )
     maps = (semantic, boundary)
     step = Step("predict", (stage,), arrays=maps, prepare=partial(create_arrays, maps, plan.grid))

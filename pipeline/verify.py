@@ -174,6 +174,8 @@ def _segmentation_problems(directory: RunDirectory, relabel: RelabelStage) -> li
 def _restored_problems(directory: RunDirectory, stage: RestoreStage) -> list[str]:
     """Sampled blocks in which the mask of replaced voxels, or a voxel behind it, is no longer what was written."""
     counts, problems = counts_of(directory, stage), []
+    if restoration_of(directory).get("fingerprint") != stage.fingerprint:
+        problems.append(f"restored: {directory.restoration}, the counts of what was replaced, is damaged or gone")
     for number in _some(np.flatnonzero(counts)):
         core = stage.grid[number].core
         try:

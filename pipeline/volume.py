@@ -76,7 +76,7 @@ class Volume:
         return padded
 
     def write(self, box: Box, array: Array) -> None:
-        """Store ``array`` (shape of ``box``) at ``box``; unsigned arrays of our own also take narrower unsigned ones."""
+        """Store ``array`` (shape of ``box``) at ``box``; unsigned arrays of a run also take narrower unsigned ones."""
         if array.shape != box.shape:
             raise ValueError(f"array of shape {array.shape} for box {box}")
         _retried(lambda: self._handle().write(box.shifted(self.origin), array))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
+
+import numpy as np
 
 from pipeline.compute import compute_slot
 from pipeline.ensemble import Member
@@ -17,6 +20,7 @@ from pipeline.ops.resample import Float32
 from pipeline.ops.tta import variants
 from pipeline.stage import BlockResult, Stopwatch, digest
 from pipeline.statistics import GreyScale, require_finite
+from pipeline.tables import open_table
 from pipeline.volume import Volume
 
 
@@ -37,6 +41,8 @@ class PredictStage:
     """The network over the blocks of ``grid``; ``count`` of a result is the patches computed.
 
     ``model``, ``spec`` and ``statistics`` are the first member's; ``others`` are averaged with it, in this order.
+    ``levels`` is the table of a restored volume's histogram, which then decides the statistics: those of the raw volume
+    count its damage in.
     """
 
     source: Volume
@@ -51,6 +57,7 @@ class PredictStage:
     statistics: Statistics
     device: str = "auto"
     others: tuple[Member, ...] = ()
+    levels: Path | None = None
 
     name = "predict"
     version = 1
@@ -78,6 +85,7 @@ class PredictStage:
                 "members": [member.function for member in self.members],
                 "grey": self.grey.model_dump(),
                 "grid": asdict(self.grid),
+                **({} if self.levels is None else {"levels": self.levels.name}),
             }
         )
 
@@ -103,7 +111,10 @@ class PredictStage:
         return watch.result(block.number, patches)
 
     def _input(self, member: Member) -> Input:
-        normalise = partial(member.spec.normalisation.apply, statistics=member.statistics)
+        statistics = member.statistics
+        if self.levels is not None:
+            statistics = member.spec.normalisation.statistics(np.asarray(open_table(self.levels)))
+        normalise = partial(member.spec.normalisation.apply, statistics=statistics)
         return Input(normalise, SlottedModel(self._network(member)))
 
     def _network(self, member: Member) -> LoadedModel:

@@ -1,18 +1,20 @@
-"""The ``teramito`` command with one stage slowed down, so that a test can stop it in the middle of that stage.
-
-Arguments: the stage, the seconds that each of its blocks takes longer, then those of ``teramito``.
-"""
+"""The ``teramito`` command in a process of its own, one stage slowed down so that a test can stop it in the middle."""
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from dataclasses import dataclass, replace
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
 
 from flows import cli
 from flows.commands import run as commands
+from pipeline.config import RunConfig
 from pipeline.grid import Block, BlockGrid
 from pipeline.job import Job
+from pipeline.plan import Plan
 from pipeline.stage import BlockResult, Stage
 
 
@@ -52,14 +54,41 @@ def slow_down(job: Job, name: str, seconds: float) -> Job:
     return replace(job, steps=steps)
 
 
-if __name__ == "__main__":
-    stage, seconds = sys.argv[1], float(sys.argv[2])
+def run_slowed(stage: str, seconds: float, given: list[str], said: Path) -> None:
+    """What the process does: ``teramito`` with those arguments, alone in its session, its output into a file."""
+    os.setsid()
+    with said.open("wb") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
     make = commands.run_job
 
-    def slowed_job(config):  # type: ignore[no-untyped-def]
+    def slowed_job(config: RunConfig) -> tuple[Job, Plan]:
         job, plan = make(config)
         return slow_down(job, stage, seconds), plan
 
     commands.run_job = slowed_job
-    sys.argv = ["teramito", *sys.argv[3:]]
+    sys.argv = ["teramito", *given]
     cli.main()
+
+
+class Driver:
+    """That process, under way."""
+
+    def __init__(self, processes: ForkServerContext, slowed: tuple[str, float], given: list[str], said: Path) -> None:
+        self._said = said
+        self._process = processes.Process(target=run_slowed, args=(*slowed, given, said))
+        self._process.start()
+
+    @property
+    def runs(self) -> bool:
+        """Whether it has not come to its end."""
+        return self._process.is_alive()
+
+    def ended(self, number: int = 0, group: bool = False) -> tuple[int | None, str]:
+        """Its exit code and what it said, after a signal to it (or to its whole group), if any, has ended it."""
+        pid = self._process.pid
+        assert pid is not None
+        if number:
+            (os.killpg if group else os.kill)(pid, number)
+        self._process.join(120)
+        return self._process.exitcode, self._said.read_text()

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import signal
-import sys
 import time
-from collections.abc import Iterator
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -24,20 +20,6 @@ from pipeline.ops.whole import whole_instances
 def work(run: LabelRun) -> None:
     """What a process of a run does, from its first line to its end."""
     run.go_on(ThreadsExecutor(2))
-
-
-@pytest.fixture
-def processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[ForkServerContext]:
-    """Processes that have imported everything when they start."""
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *sys.path]))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["label_path"])
-    yield context
-    for process in multiprocessing.active_children():
-        if isinstance(process, ForkServerProcess):
-            process.kill()
-            process.join()
 
 
 def done_blocks(run: LabelRun) -> int:

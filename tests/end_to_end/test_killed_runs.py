@@ -5,28 +5,40 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from tiny_run import Result, arguments, job_of, ledger_lines, run_here, settings
+from slow_driver import Driver
+from tiny_restorer import denoise, whole, write_tiny_restorer
+from tiny_run import (
+    Result,
+    arguments,
+    job_of,
+    ledger_lines,
+    phantom_values,
+    result_of,
+    run_here,
+    settings,
+    write_volume,
+)
 
 from pipeline.config import ClusterSettings
 from pipeline.executor import Progress, SerialExecutor
 from pipeline.ledger import Ledger
 from pipeline.stage import Stage
 from pipeline.step import run_step
+from pipeline.steps import stages_of
 from workers.cluster import open_executor
 from workers.dask_executor import DaskExecutor
 
-HERE = Path(__file__).parent
 BLOCKS = {"block.shape": [16, 48, 48], "export.layers": ["raw", "segmentation"]}  # 3 x 2 x 2 blocks
 STAGES = ["predict", "label", "stitch", "grow", "relabel", "export-segmentation-mip0"]
-LOCAL = ["cluster.kind=local", "cluster.workers=2", "cluster.compute_threads=1"]
+LOCAL = {"cluster.kind": "local", "cluster.workers": 2, "cluster.compute_threads": 1}
+HERE = {"cluster.kind": "none"}
 
 
 @pytest.fixture(scope="module")
@@ -51,116 +63,122 @@ def values(tiny_model: Path, phantom_path: str, tmp_path: Path) -> dict[str, Any
 
 
 def _prepare(values: dict[str, Any], until: str) -> None:
-    """Run all steps before ``until`` in this process."""
+    """Run all steps before the one with the stage ``until`` in this process."""
     job = job_of(values)
     with job.opened():
         for step in job.steps:
-            if step.name == until:
+            if until in (stage.name for stage in step.all_stages()):
                 return
             run_step(job.directory, step, SerialExecutor())
 
 
-def _start(stage: str, seconds: float, values: dict[str, Any], cluster: list[str]) -> subprocess.Popen[str]:
-    command = [sys.executable, str(HERE / "slow_driver.py"), stage, str(seconds), "run", "--no-prefect"]
-    command += arguments(values["input"], Path(values["output"]), Path(values["model"]), BLOCKS)
-    for setting in cluster:
-        command += ["--set", setting]
-    paths = os.pathsep.join([str(HERE.parents[1]), *sys.path])
-    return subprocess.Popen(
-        command,
-        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+def _start(
+    processes: ForkServerContext, stage: str, seconds: float, values: dict[str, Any], cluster: dict[str, Any]
+) -> Driver:
+    chosen = {f"{part}.{name}": value for part in ("block", "export", "denoise") for name, value in _part(values, part)}
+    given = arguments(values["input"], Path(values["output"]), Path(values["model"]), {**chosen, **cluster})
+    said = Path(values["output"]).parent / f"said-{stage}"
+    return Driver(processes, (stage, seconds), ["run", "--no-prefect", *given], said)
 
 
-def _await_lines(directory: Path, stage: str, count: int, driver: subprocess.Popen[str]) -> None:
+def _part(values: dict[str, Any], name: str) -> Any:
+    return values.get(name, {}).items()
+
+
+def _await_lines(directory: Path, stage: str, count: int, driver: Driver) -> None:
     until = time.monotonic() + 120
     while len(ledger_lines(directory, stage)) < count:
-        if driver.poll() is not None or time.monotonic() > until:
-            driver.kill()
-            raise AssertionError(f"the driver came to its end too early: {driver.communicate()}")
+        if not driver.runs or time.monotonic() > until:
+            raise AssertionError(f"the driver came to its end too early: {driver.ended(signal.SIGKILL)}")
         time.sleep(0.01)
 
 
-@pytest.fixture
-def stopped() -> Iterator[list[subprocess.Popen[str]]]:
-    """Drivers that are gone when the test is, whatever happens."""
-    drivers: list[subprocess.Popen[str]] = []
-    yield drivers
-    for driver in drivers:
-        if driver.poll() is None:
-            driver.kill()
-        driver.communicate()
+def _killed_and_resumed(driver: Driver, stage: str, values: dict[str, Any], least: int) -> Result:
+    """Kill -9 once so many blocks are done, go on in this process; only blocks that were missing are computed."""
+    directory = Path(values["output"])
+    _await_lines(directory, stage, least, driver)
+    driver.ended(signal.SIGKILL)
+    before = ledger_lines(directory, stage)
+    assert not (directory / "report.json").exists()
+    result = run_here(values)
+    after = ledger_lines(directory, stage)
+    (blocks,) = (len(each.grid) for each in stages_of(job_of(values).steps) if each.name == stage)
+    assert least <= len(before) < blocks
+    assert after[: len(before)] == before
+    assert sorted(int(line.split()[0]) for line in after) == list(range(blocks))
+    assert (directory / "report.json").exists()
+    return result
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_after_kill_9_of_the_driver_only_the_missing_blocks_are_computed(
-    stage: str, values: dict[str, Any], predicted: Path, undisturbed: Result, stopped: list[subprocess.Popen[str]]
+    stage: str, values: dict[str, Any], predicted: Path, undisturbed: Result, processes: ForkServerContext
 ) -> None:
-    directory = Path(values["output"])
     if stage != "predict":
-        shutil.copytree(predicted, directory)
-        _prepare(values, until=stage.split("-")[0])
-    # Starting workers takes most of the time here: two of the six stages do without.
-    driver = _start(stage, 0.3, values, ["cluster.kind=none"] if stage in ("stitch", "relabel") else LOCAL)
-    stopped.append(driver)
-    _await_lines(directory, stage, 3, driver)
-    driver.send_signal(signal.SIGKILL)
-    driver.communicate()
-    before = ledger_lines(directory, stage)
+        shutil.copytree(predicted, values["output"])
+        _prepare(values, until=stage)
+    # Starting workers takes most of the time here, and what they leave behind is the same in every stage.
+    driver = _start(processes, stage, 0.3, values, LOCAL if stage in ("predict", "grow") else HERE)
+    _killed_and_resumed(driver, stage, values, 3).require_same(undisturbed)
 
-    assert not (directory / "report.json").exists()
-    run_here(values).require_same(undisturbed)
 
-    after = ledger_lines(directory, stage)
-    blocks = 8 if stage.startswith("export") else 12
-    assert 3 <= len(before) < blocks
-    assert after[: len(before)] == before
-    assert sorted(int(line.split()[0]) for line in after) == list(range(blocks))
-    assert (directory / "report.json").exists()
+DENOISED = {"block.shape": [34, 32, 32], "export.layers": ["restored", "damage", "segmentation"]}
+
+
+@pytest.fixture(scope="module")
+def denoised(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Result]:
+    """A finished run that finds and restores damage, in some blocks of every stage; its configuration and result."""
+    folder = tmp_path_factory.mktemp("denoised")
+    raw = phantom_values((136, 32, 32))
+    raw[[20, 70, 71, 131]] = 0
+    where = write_volume(folder / "raw", raw)
+    chosen = {**DENOISED, **denoise(write_tiny_restorer(folder / "restorer"))}
+    values = settings(where, folder / "run", tiny_model, chosen)
+    return values, run_here(values)
+
+
+@pytest.mark.parametrize("stage", ["inspect", "compare", "damage", "restore"])
+def test_after_kill_9_in_denoising_only_the_missing_blocks_are_computed(
+    stage: str, denoised: tuple[dict[str, Any], Result], tmp_path: Path, processes: ForkServerContext
+) -> None:
+    done = Path(denoised[0]["output"])
+    values = {**denoised[0], "output": str(tmp_path / "run")}
+    driver = _start(processes, stage, 0.3, values, HERE)
+    _killed_and_resumed(driver, stage, values, 1).require_same(denoised[1])
+    for name in ("damage", "restored", "replaced"):
+        np.testing.assert_array_equal(whole(tmp_path / "run" / "arrays" / name), whole(done / "arrays" / name))
+    assert (tmp_path / "run" / "restored.json").read_bytes() == (done / "restored.json").read_bytes()
 
 
 def test_ctrl_c_says_that_the_run_is_resumable_and_the_same_command_resumes(
-    values: dict[str, Any], undisturbed: Result, stopped: list[subprocess.Popen[str]]
+    values: dict[str, Any], undisturbed: Result, processes: ForkServerContext
 ) -> None:
     directory = Path(values["output"])
-    driver = _start("predict", 0.3, values, LOCAL)
-    stopped.append(driver)
+    driver = _start(processes, "predict", 0.3, values, LOCAL)
     _await_lines(directory, "predict", 2, driver)
-    os.killpg(driver.pid, signal.SIGINT)  # a terminal sends it to the workers too
-    _require_cancelled(driver)
+    _require_cancelled(*driver.ended(signal.SIGINT, group=True))  # a terminal sends it to the workers too
     before = ledger_lines(directory, "predict")
 
-    again = _start("none", 0.0, values, ["cluster.kind=none"])
-    stopped.append(again)
-    _, said = again.communicate(timeout=120)
-    assert again.returncode == 0, said
-    from tiny_run import result_of
-
+    code, said = _start(processes, "none", 0.0, values, HERE).ended()
+    assert code == 0, said
     result_of(directory).require_same(undisturbed)
     assert ledger_lines(directory, "predict")[: len(before)] == before
     assert len(ledger_lines(directory, "predict")) == 12
 
 
 def test_sigterm_ends_like_ctrl_c(
-    values: dict[str, Any], predicted: Path, undisturbed: Result, stopped: list[subprocess.Popen[str]]
+    values: dict[str, Any], predicted: Path, undisturbed: Result, processes: ForkServerContext
 ) -> None:
     directory = Path(values["output"])
     shutil.copytree(predicted, directory)
-    driver = _start("label", 0.5, values, ["cluster.kind=none"])
-    stopped.append(driver)
+    driver = _start(processes, "label", 0.5, values, HERE)
     _await_lines(directory, "label", 2, driver)
-    driver.send_signal(signal.SIGTERM)
-    _require_cancelled(driver)
+    _require_cancelled(*driver.ended(signal.SIGTERM))
     run_here(values).require_same(undisturbed)
 
 
-def _require_cancelled(driver: subprocess.Popen[str]) -> None:
-    _, said = driver.communicate(timeout=60)
-    assert driver.returncode == 130, said
+def _require_cancelled(code: int | None, said: str) -> None:
+    assert code == 130, said
     assert "cancelled; finished blocks are kept, the same command resumes" in said
     assert "Traceback" not in said
 

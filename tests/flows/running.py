@@ -5,8 +5,8 @@ from __future__ import annotations
 import atexit
 import hashlib
 import json
+import multiprocessing
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -15,8 +15,10 @@ import urllib.request
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import tifffile
@@ -82,20 +84,70 @@ def tiff(shape: tuple[int, int, int]) -> str:
     return str(path)
 
 
-def teramito(*arguments: str, api: str | None) -> subprocess.Popen[str]:
+class Command:
+    """A ``teramito`` process; used like a ``subprocess.Popen``."""
+
+    def __init__(self, arguments: tuple[str, ...], environment: dict[str, str]) -> None:
+        folder = Path(tempfile.mkdtemp(dir=shared_folder()))
+        pipes = folder / "stdout", folder / "stderr"
+        for pipe in pipes:
+            os.mkfifo(pipe)
+        # Forked from a process that has imported the command: to import it takes longer than most tests. One thread
+        # of torch is decided there; two wait for each other where the cores are busy.
+        forking = multiprocessing.get_context("forkserver")
+        forking.set_forkserver_preload(["flows.cli"])
+        self._process = forking.Process(target=_command, args=(arguments, environment, pipes))
+        with patch.dict(os.environ, OMP_NUM_THREADS="1"):
+            self._process.start()
+        atexit.register(self.kill)
+        self.stdout, self.stderr = (pipe.open() for pipe in pipes)
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        assert self._process.pid is not None
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """None while it runs; -n where signal n ended it."""
+        return self._process.exitcode
+
+    def kill(self) -> None:
+        """Kill -9, if it still runs."""
+        self._process.kill()
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal."""
+        os.kill(self.pid, number)
+
+    def wait(self, seconds: float | None = None) -> int:
+        """Its exit code."""
+        self._process.join(seconds)
+        assert self.returncode is not None, f"not ended within {seconds} s"
+        return self.returncode
+
+    def communicate(self, timeout: float) -> tuple[str, str]:
+        """Wait for its end; what is left of standard output and error."""
+        self.wait(timeout)
+        return self.stdout.read(), self.stderr.read()
+
+
+def _command(arguments: tuple[str, ...], environment: dict[str, str], pipes: tuple[Path, Path]) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    for number, pipe in enumerate(pipes, start=1):
+        os.dup2(os.open(pipe, os.O_WRONLY), number)
+    sys.argv = ["teramito", *arguments]
+    import_module("flows.cli").main()
+
+
+def teramito(*arguments: str, api: str | None) -> Command:
     """Start a command with the Prefect server of that URL, or with its own."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    environment["OMP_NUM_THREADS"] = "1"  # two threads of torch wait for each other where the cores are busy
     if api is not None:
         environment["PREFECT_API_URL"] = api
-    return subprocess.Popen(
-        [sys.executable, "-m", "flows.cli", *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-    )
+    return Command(arguments, environment)
 
 
 def run_command(output: Path, shape: tuple[int, int, int], *more: str) -> tuple[str, ...]:
@@ -103,16 +155,15 @@ def run_command(output: Path, shape: tuple[int, int, int], *more: str) -> tuple[
     return ("run", "--input", tiff(shape), "--output", str(output), "--model", tiny_model(), *SIZE, *SMALL, *more)
 
 
-def flow_run_id(process: subprocess.Popen[str]) -> str:
+def flow_run_id(process: Command) -> str:
     """The id of the flow run that a command announces on its standard error."""
-    assert process.stderr is not None
     for line in process.stderr:
         if line.startswith("Prefect: "):
             return line.strip().rpartition("/")[2]
     raise AssertionError("the command ended without the address of its page")
 
 
-def ended(process: subprocess.Popen[str], seconds: float = 120) -> tuple[int, str]:
+def ended(process: Command, seconds: float = 120) -> tuple[int, str]:
     """Exit code and what is left of standard error."""
     _, errors = process.communicate(timeout=seconds)
     return process.returncode, errors

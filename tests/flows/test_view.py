@@ -136,7 +136,6 @@ def test_the_command_refuses_a_directory_that_is_no_run(tmp_path: Path) -> None:
 
 def test_the_command_prints_the_address_and_ctrl_c_ends_it(run: RunDirectory) -> None:
     process = teramito("view", str(run.root), api=None)
-    assert process.stdout is not None
     assert next(line for line in process.stdout if line.startswith("open http"))
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 0

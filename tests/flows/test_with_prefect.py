@@ -14,7 +14,7 @@ from running import ask, blocks_done, ended, flow_run_id, run_command, teramito,
 from flows.server import prefect_server
 from pipeline.errors import TeramitoError
 
-LONG, SHORT = (16, 128, 192), (16, 64, 64)  # 48 and 8 blocks
+LONG, MIDDLE, SHORT = (16, 128, 192), (16, 64, 128), (16, 64, 64)  # 48, 16 and 8 blocks
 
 
 def test_cancel_in_prefect_stops_the_driver_and_the_same_command_resumes(api: str, tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def _zarr_with_a_torn_chunk(folder: Path) -> Path:
 
 def test_after_a_sigkill_our_server_is_gone_and_the_next_run_closes_the_old_one_and_completes(tmp_path: Path) -> None:
     output = tmp_path / "killed-run"
-    process = teramito(*run_command(output, LONG), api=None)
+    process = teramito(*run_command(output, MIDDLE), api=None)
     flow_run_id(process)
     wait_for(lambda: blocks_done(output) >= 1, 60, "a block")
     children = psutil.Process(process.pid).children(recursive=True)
@@ -87,7 +87,7 @@ def test_after_a_sigkill_our_server_is_gone_and_the_next_run_closes_the_old_one_
     psutil.wait_procs(children, timeout=15)
     assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
 
-    process = teramito(*run_command(output, LONG), api=None)
+    process = teramito(*run_command(output, MIDDLE), api=None)
     code, errors = ended(process)
     assert code == 0, errors
     noise = [line for line in errors.splitlines() if not line.startswith(("Prefect: ", *_STAGES, "warning: "))]
