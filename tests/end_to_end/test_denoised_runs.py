@@ -359,3 +359,17 @@ def test_detection_that_is_made_again_makes_all_after_it_again(
     after = {path.stem: path.stat().st_mtime_ns for path in ledgers.iterdir()}
     assert {stage for stage in before if after[stage] == before[stage]} == {"inspect"}
     assert teramito("verify", str(tmp_path / "run")).code == 0
+
+
+def test_dark_damage_does_not_change_how_the_network_sees_the_rest(places: Places, tmp_path: Path) -> None:
+    sound, _, flagged = damaged_values()
+    flagged[12:16] = 0
+    dark = np.where(flagged.repeat(4, 1).repeat(4, 2) > 0, np.uint8(20), sound)
+    raw, mask = write_volume(tmp_path / "raw", dark), write_volume(tmp_path / "mask", flagged, None)
+    made = run_here(settings(raw, tmp_path / "run", places.model, denoise(places.restorer, mask)))
+    wanted = run_here(settings(places.sound, tmp_path / "sound", places.model))
+    both, either = (
+        (made.segmentation > 0) & (wanted.segmentation > 0),
+        (made.segmentation > 0) | (wanted.segmentation > 0),
+    )
+    assert np.count_nonzero(both) > 0.75 * np.count_nonzero(either)
