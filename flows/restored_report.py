@@ -15,7 +15,7 @@ KINDS = {
     "residual": "darker or brighter than the slices beside it allow: precipitates, folds, dirt",
     "blur": "less sharp than the slices beside it",
     "intensity": "contrast or brightness unlike the slices beside it",
-    "saturated": "clipped to black or white",
+    "saturated": "clipped to white",
 }
 _LISTED = 12  # slices named in one line of the table
 

@@ -11,6 +11,7 @@ from pipeline.errors import BadInput
 from pipeline.geometry import Box, Vec3, vec3
 from pipeline.ops.resample import coarse_box
 from pipeline.source_run import open_complete
+from pipeline.statistics import require_finite
 from pipeline.volume import Volume
 
 
@@ -25,7 +26,7 @@ class CoarseMask:
     def read(self, box: Box) -> npt.NDArray[np.bool_]:
         """Whether each voxel of a box (inside the extent) is marked: bool, z, y, x. Only the coarse box is read."""
         coarse = coarse_box(box, self.factor)
-        mask: npt.NDArray[np.bool_] = self.volume.read(coarse) != 0
+        mask = self._marked(coarse)
         for axis in range(3):
             if self.factor[axis] > 1:
                 fine = np.arange(box.start[axis], box.stop[axis])
@@ -34,7 +35,13 @@ class CoarseMask:
 
     def any(self, box: Box) -> bool:
         """Whether anything may be marked in a box: whether one of the coarse voxels that touch it is."""
-        return bool(self.volume.read(coarse_box(box, self.factor)).any())
+        return bool(self._marked(coarse_box(box, self.factor)).any())
+
+    def _marked(self, coarse: Box) -> npt.NDArray[np.bool_]:
+        values = self.volume.read(coarse)
+        require_finite(self.volume, coarse, values)  # NaN is not zero, and would mark
+        marked: npt.NDArray[np.bool_] = values != 0
+        return marked
 
 
 def open_mask(address: str, source: Volume, what: str) -> CoarseMask:

@@ -19,9 +19,9 @@ def source(shape: Vec3, size: FloatVec3 | None = None) -> Volume:
     return Volume("raw", "", "zarr", shape, "uint8", shape, size)
 
 
-def write(path: Path, values: NDArray[np.uint8], size: FloatVec3 | None = None) -> str:
+def write(path: Path, values: NDArray[np.generic], size: FloatVec3 | None = None) -> str:
     z, y, x = values.shape
-    ome_zarr.create(str(path), (z, y, x), (z, y, x), (z, y, x), "uint8", size)
+    ome_zarr.create(str(path), (z, y, x), (z, y, x), (z, y, x), str(values.dtype), size)
     volume = open_volume(str(path))
     volume.write(volume.box, values)
     return str(path)
@@ -121,3 +121,13 @@ def test_a_box_with_nothing_marked_is_known_from_the_coarse_voxels_alone(tmp_pat
     assert mask.any(Box((1, 10, 10), (2, 12, 12)))
     assert not mask.any(Box((0, 0, 0), (1, 16, 16)))
     assert not mask.any(Box((0, 0, 0), (3, 8, 16)))
+
+
+def test_a_mask_with_values_that_are_no_numbers_is_refused_where_it_is_read(tmp_path: Path) -> None:
+    values = np.zeros((3, 4, 4), np.float32)
+    values[1, 2, 3] = np.nan
+    mask = open_mask(write(tmp_path / "mask", values), source((3, 8, 8)), "the damage mask")
+    assert not mask.any(Box((0, 0, 0), (1, 8, 8)))
+    for read in (mask.any, mask.read):
+        with pytest.raises(BadInput, match=r"1 voxels in box .* are NaN or infinite"):
+            read(Box((0, 0, 0), (3, 8, 8)))

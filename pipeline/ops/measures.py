@@ -40,6 +40,7 @@ _STRICTER = (1.0, 1.2, 1.4)  # for runs of 1, 2, 3 and more: they are compared o
 # Against the limit of lone slices. There are too few ends for limits of their own: a damaged one would be half of them.
 _ONE_SIDED_STRICTER = 2.4
 _MOST_TEXTURE = 30 * _STEPS
+_LIMITS = 0.01, 1e6  # quarters; beyond them nothing changes, and float32 overflows
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,8 @@ def limits(counts: Int64, sensitivity: float = 1.0) -> Float32:
     stricter = np.array([_STRICTER[min(run, len(_STRICTER) - 1)] for run in range(counts.shape[1])])
     least, deviations = np.array([(m.least * _STEPS, m.deviations) for m in MEASURES.values()]).T[:, :, None]
     found = np.maximum(middle + deviations * stricter * deviation, least)
-    return np.asarray(np.append(found, _ONE_SIDED_STRICTER * found[:, :1], axis=1) / sensitivity, np.float32)
+    wanted = np.append(found, _ONE_SIDED_STRICTER * found[:, :1], axis=1) / sensitivity
+    return np.asarray(np.clip(wanted, *_LIMITS), np.float32)
 
 
 def scores(cells: Cells, max_gap: int, limit: Float32) -> Float32:

@@ -54,14 +54,14 @@ def slice_table(levels: Float32) -> Float32:
     Returns:
         float32 (slices, 2); 1 and 0 for a slice with nothing in it, and for one that is too far from the others.
     """
-    tiles = levels.reshape(len(levels), -1, 2).astype(np.float64)
+    tiles = levels.reshape(len(levels), -1, 2)
     table = np.tile(np.array([1, 0], np.float32), (len(levels), 1))
     for z, own in enumerate(tiles):
         there = ~np.isnan(own[:, 0])
         if not there.any():
             continue
-        level, spread = own[there].T
-        around = tiles[max(0, z - WINDOW // 2) : z + WINDOW // 2 + 1, there]
+        level, spread = own[there].astype(np.float64).T
+        around = tiles[max(0, z - WINDOW // 2) : z + WINDOW // 2 + 1, there].astype(np.float64)
         usual_level, usual_spread = np.nanmedian(around, axis=0).T
         shift, gain = np.median(usual_level - level), np.median(usual_spread / spread)
         if abs(shift) <= MOST_SHIFT and max(gain, 1 / gain) <= MOST_GAIN:

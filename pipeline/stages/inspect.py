@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.formats import Array
 from pipeline.geometry import Box, Vec3, float_vec3, vec3
 from pipeline.grid import Block, BlockGrid
-from pipeline.ops.inspect import inspected
+from pipeline.ops.inspect import UInt8, inspected
 from pipeline.ops.predict import rounded
 from pipeline.ops.slices import TILE, slice_table, tile_levels
 from pipeline.stage import BlockResult, Stopwatch, digest
@@ -85,14 +86,24 @@ class InspectStage:
             raw = self.source.read(box)
         require_finite(self.source, box, raw)
         with watch("op"):
-            grey = self.grey.to_grey(raw)
-            mean, texture = inspected(grey if grey.dtype == np.uint8 else rounded(grey), self.cell)
+            mean, texture = inspected(grey_levels(self.grey, raw), self.cell)
             levels = tile_levels(mean)
         with watch("write"):
             self.mean.write(core, mean)
             self.texture.write(core, texture)
             self.levels.write(block.number, {"levels": levels})
         return watch.result(block.number, int(np.count_nonzero(mean)))
+
+
+def grey_levels(scale: GreyScale, raw: Array) -> UInt8:
+    """Grey levels of stored values; zero, which is padding, stays zero, and nothing else becomes it."""
+    # Slice by slice: float32 takes four times the memory of the grey levels, and more in between.
+    return np.stack([_levels(scale, plane) for plane in raw])
+
+
+def _levels(scale: GreyScale, raw: Array) -> UInt8:
+    grey = scale.to_grey(raw)
+    return grey if grey.dtype == np.uint8 else np.where(raw != 0, np.maximum(rounded(grey), 1), np.uint8(0))
 
 
 def write_slice_table(levels: BlockTables, grid: BlockGrid, path: Path) -> None:

@@ -16,10 +16,10 @@ from pipeline.grid import Block, BlockGrid
 from pipeline.model.restorer import LoadedRestorer, load_restorer
 from pipeline.model.restorer_spec import RestorerSpec
 from pipeline.ops.gaps import Bool, Float32, UInt8
-from pipeline.ops.predict import rounded
 from pipeline.ops.restore import Restored, RestoreOp
 from pipeline.ops.slices import normalised
 from pipeline.stage import BlockResult, Stopwatch, digest
+from pipeline.stages.inspect import grey_levels
 from pipeline.stages.predict import picked_device
 from pipeline.statistics import GreyScale, require_finite
 from pipeline.tables import BlockTables, open_table
@@ -130,8 +130,8 @@ class RestoreStage:
         return raw
 
     def _grey(self, raw: Array, box: Box) -> UInt8:
-        """Grey levels, slice by slice; zero, which is padding, stays zero, and nothing else becomes it."""
-        grey = np.stack([_levels(self.grey, plane) for plane in raw])
+        """Grey levels, evened out where slices are."""
+        grey = grey_levels(self.grey, raw)
         if self.slices is None:
             return grey
         return normalised(grey, open_table(self.slices)[box.start[0] : box.stop[0]])
@@ -147,11 +147,6 @@ class RestoreStage:
                 "Restart the workers.",
             )
         return restorer
-
-
-def _levels(scale: GreyScale, raw: Array) -> UInt8:
-    grey = scale.to_grey(raw)
-    return grey if grey.dtype == np.uint8 else np.where(raw != 0, np.maximum(rounded(grey), 1), np.uint8(0))
 
 
 def _rows(first: int, replaced: Array, left: Array) -> dict[str, Array]:

@@ -125,3 +125,10 @@ def test_limits_follow_the_volume_and_not_its_damage() -> None:
     counts[..., 1024 + 900] = 100 * 160 // 20  # a twentieth lies far outside
     assert np.all(limits(counts) < 1.3 * clean)
     np.testing.assert_allclose(limits(counts, 2.0), limits(counts) / 2)
+
+
+@pytest.mark.parametrize("sensitivity", [1e-40, 1e40])
+def test_no_sensitivity_overflows(tissue: UInt8, sensitivity: float) -> None:
+    with np.errstate(all="raise", under="ignore"):
+        found = _found(tissue, sensitivity=sensitivity)
+    assert found.any() == (sensitivity > 1)

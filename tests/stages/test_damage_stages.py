@@ -24,7 +24,7 @@ from pipeline.stages import inspect
 from pipeline.stages.compare import CompareStage, StoredCells, write_limits
 from pipeline.stages.damage import DamageStage
 from pipeline.stages.inspect import InspectStage, cell_grid, cell_volume, write_slice_table
-from pipeline.statistics import sample_grey
+from pipeline.statistics import GreyScale, sample_grey
 from pipeline.tables import BlockTables, open_table
 from pipeline.volume import Volume, open_volume
 
@@ -179,3 +179,12 @@ def test_what_decides_the_result_is_in_the_fingerprint(whole: Chain) -> None:
     ]
     for stage, other in others:
         assert stage.fingerprint != other.fingerprint
+
+
+def test_what_is_below_the_grey_scale_is_dark_and_not_missing() -> None:
+    raw = np.full((2, 8, 8), 700, np.uint16)
+    raw[0], raw[1, :4] = 3, 0
+    scale = GreyScale(black=100.0, white=1000.0)
+    levels = inspect.grey_levels(scale, raw)
+    assert levels.dtype == np.uint8
+    assert (levels[0] == 1).all() and (levels[1, :4] == 0).all() and (levels[1, 4:] == 170).all()

@@ -141,3 +141,12 @@ def test_psnr_is_that_of_its_definition() -> None:
     image = np.full((2, 8, 8), 100, np.uint8)
     other = image + np.array([0, 51], np.uint8)[:, None, None]
     assert psnr(image, other) == pytest.approx([100, 20 * np.log10(5)])
+
+
+def test_padding_does_not_count_against_a_network() -> None:
+    raw = np.random.default_rng(2).integers(1, 256, (3, 32, 32), dtype=np.uint8)
+    raw[:, :, :16] = 0
+    (case,) = cases(raw, 2)
+    made = case.restored(Mean(), (16, 16), (4, 4), 4)
+    assert not made[..., :16].any()
+    assert psnr(made, case.truth) == pytest.approx(psnr(case.simple()[0], case.truth), abs=0.05)

@@ -57,8 +57,8 @@ class Case:
         op = RestoreOp((depth, height, width), patch, overlap, multiple, self.channels, max_gap=depth)
         read, first = Box.of_shape(op.extent), self.channels - 1
         core = Box((first, 0, 0), (depth - first, height, width))
-        made: Slices = op(given, damaged, read, core, restorer).grey
-        return made
+        made = op(given, damaged, read, core, restorer)
+        return np.where(made.replaced > 0, made.grey, self.simple()[0])  # padding is not restored
 
 
 def cases(raw: Slices, channels: int, gap: int = 1) -> Iterator[Case]:
