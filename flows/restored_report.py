@@ -65,6 +65,6 @@ def _kinds(cells: Mapping[str, int]) -> list[str]:
     """A table of what was found; nothing where nothing was looked for."""
     if not cells:
         return []
-    rows = [f"| {kind} | {KINDS.get(kind, '')} | {counted(count, 'place')} |" for kind, count in cells.items()]
-    where = "Found, in places of about 40 nm in one slice (one place may count for several kinds):"
-    return [where, "", "| kind | what it is | where |", "|---|---|---:|", *rows, ""]
+    rows = [f"| {kind} | {KINDS.get(kind, '')} | {counted(count, 'cell')} |" for kind, count in cells.items()]
+    where = "Found, in cells of the damage map (small squares of one slice; one may count for several kinds):"
+    return [where, "", "| kind | what it is | how many |", "|---|---|---:|", *rows, ""]

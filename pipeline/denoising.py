@@ -21,9 +21,9 @@ from pipeline.files import write_whole
 from pipeline.formats import Kind
 from pipeline.ops.damage import BITS
 from pipeline.plan import Plan
-from pipeline.restoration_summary import restoration_summary
+from pipeline.restoration_summary import restoration_summary, totals
 from pipeline.restored_sheet import write_restored_sheet
-from pipeline.run import RunDirectory, create_arrays, source_fingerprint, stored_volume
+from pipeline.run import RunDirectory, create_arrays, mask_identity, source_fingerprint, stored_volume
 from pipeline.stage import digest
 from pipeline.stages.compare import CompareStage, StoredCells, write_limits
 from pipeline.stages.damage import DamageStage
@@ -97,7 +97,8 @@ def _found(plan: Plan, denoising: DenoisePlan, directory: RunDirectory, source: 
     if denoising.everywhere:
         return steps, _Found(None, "everywhere", slices)
     if denoising.mask is not None:
-        return steps, _Found(denoising.mask, source_fingerprint(denoising.mask.volume), slices)
+        volume = denoising.mask.volume
+        return steps, _Found(denoising.mask, digest({"url": str(volume), **mask_identity(volume)}), slices)
     # Slices are compared as if they were alike, whether they are to be made so or not: a jump is no damage.
     cells = StoredCells(inspect.mean, inspect.texture, alike)
     compare = CompareStage(cells, inspect.fingerprint, directory.block_tables("compare"), grid, settings.max_gap)
@@ -178,9 +179,10 @@ def _summarise(directory: RunDirectory, stage: RestoreStage, damage: DamageStage
         write_table(levels, sample_grey(stage.restored)[1])
     if restoration_of(directory).get("fingerprint") == stage.fingerprint:
         return
-    write_restored_sheet(stage, directory.restored_sheet)
+    sums = totals(stage)
+    write_restored_sheet(stage, directory.restored_sheet, sums)
     cells = {} if damage is None else cells_of(damage)
-    summary = {"fingerprint": stage.fingerprint, **restoration_summary(stage, cells)}
+    summary = {"fingerprint": stage.fingerprint, **restoration_summary(stage, sums, cells)}
     write_whole(directory.restoration, json.dumps(summary, indent=2).encode())
 
 

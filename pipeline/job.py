@@ -26,7 +26,7 @@ from pipeline.labelling import Labelling, Maps, instance_steps
 from pipeline.ops.label import to_uint8
 from pipeline.plan import Plan, block_shape, chunk_shape, make_plan, required_voxel_size
 from pipeline.presets import instance_plan
-from pipeline.run import RunDirectory, claim, identity, recognised, source_fingerprint
+from pipeline.run import RunDirectory, claim, identity, mask_identity, recognised, source_fingerprint
 from pipeline.source_run import require_complete_array
 from pipeline.stage import digest
 from pipeline.statistics import sample_boxes
@@ -111,7 +111,7 @@ def run_job(config: RunConfig) -> tuple[Job, Plan]:
         "warnings": list(plan.warnings),
     }
     damage = None if plan.denoising is None else plan.denoising.mask
-    identities = {**_identity_of("tissue", tissue), **_identity_of("damage", damage)}
+    identities = {**_identity_of(tissue), **({} if damage is None else {"damage": mask_identity(damage.volume)})}
     restorer = {} if plan.denoising is None else {"restorer_sha256": plan.denoising.spec.sha256}
     settings = {
         **_settings(config),
@@ -149,7 +149,7 @@ def instances_job(config: InstancesConfig) -> Job:
     }
     places = {name: _absolute(getattr(config, name)) for name in ("semantic", "boundary")}
     maps = [identity(semantic), identity(boundary)]
-    decided = {**_settings(config), **places, "maps": maps, **_identity_of("tissue", tissue)}
+    decided = {**_settings(config), **places, "maps": maps, **_identity_of(tissue)}
     whole = (*steps, export_step(directory, layer, config.export.chunk))
     return Job(directory, whole, config.cluster, _manifest(decided, facts), facts)
 
@@ -210,8 +210,8 @@ def _tissue(config: RunConfig | InstancesConfig, source: Volume) -> CoarseMask |
     return None if address is None else open_mask(_absolute(address), source, "the tissue mask")
 
 
-def _identity_of(name: str, mask: CoarseMask | None) -> dict[str, Any]:
-    return {} if mask is None else {name: identity(mask.volume)}
+def _identity_of(tissue: CoarseMask | None) -> dict[str, Any]:
+    return {} if tissue is None else {"tissue": identity(tissue.volume)}
 
 
 def _manifest(settings: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:

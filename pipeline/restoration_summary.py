@@ -53,11 +53,12 @@ def totals(stage: RestoreStage) -> Totals:
     return Totals(replaced, left, largest.astype(np.int64), block)
 
 
-def restoration_summary(stage: RestoreStage, cells: Mapping[str, int] | None = None) -> dict[str, Any]:
+def restoration_summary(stage: RestoreStage, sums: Totals, cells: Mapping[str, int] | None = None) -> dict[str, Any]:
     """The facts of a finished restoration, ready for JSON.
 
     Args:
         stage: every block of it done.
+        sums: its ``totals``.
         cells: where damage was looked for, cells of the damage map for each kind that was found.
 
     Returns:
@@ -65,15 +66,7 @@ def restoration_summary(stage: RestoreStage, cells: Mapping[str, int] | None = N
         ``slices`` with a replaced voxel; ``whole_slices`` replaced in more than 90 % of their area and
         ``slices_left`` with voxels left: each a count, and up to 50 of the slices by number (``..._z``);
         ``damage_cells``.
-
-    Raises:
-        BadInput: the table of a block is torn or gone.
     """
-    return summary_of(stage, totals(stage), cells)
-
-
-def summary_of(stage: RestoreStage, sums: Totals, cells: Mapping[str, int] | None = None) -> dict[str, Any]:
-    """``restoration_summary`` of sums that are there already."""
     _, height, width = stage.grid.extent
     whole = np.flatnonzero(100 * sums.replaced > _WHOLE_PERCENT * height * width)
     slices_left = np.flatnonzero(sums.left)
@@ -94,6 +87,8 @@ def summary_of(stage: RestoreStage, sums: Totals, cells: Mapping[str, int] | Non
 
 def headline(summary: Mapping[str, Any]) -> str:
     """A summary in one line."""
+    if summary["share"] == 1.0:
+        return f"All {counted(summary['replaced_voxels'], 'voxel')} replaced"
     if not summary["replaced_voxels"]:
         return f"Nothing replaced; {counted(summary['left_voxels'], 'damaged voxel')} left as imaged"
     return (

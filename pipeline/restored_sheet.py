@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from pipeline.evaluation.sheet import outlines
 from pipeline.geometry import Box
-from pipeline.restoration_summary import Totals, counted, headline, summary_of, totals
+from pipeline.restoration_summary import Totals, counted, headline, restoration_summary
 from pipeline.training.examples import LENGTHS_NM
 from pipeline.training.png import DPI, MARGINS, write_png
 
@@ -52,24 +52,24 @@ class Picture:
     replaced: NDArray[np.bool_]
 
 
-def write_restored_sheet(stage: RestoreStage, path: Path, most: int = 6) -> bool:
+def write_restored_sheet(stage: RestoreStage, path: Path, sums: Totals, most: int = 6) -> bool:
     """Draw examples of a finished restoration as PNG; False, and no file, where nothing was replaced.
 
     Args:
         stage: every block of it done.
         path: of the PNG.
+        sums: its ``totals``.
         most: examples at most, each of another slice: by voxels replaced in one block, evenly from the largest to the
             smallest.
 
     Raises:
-        BadInput: the table of a block is torn or gone, or an array cannot be read.
+        BadInput: an array cannot be read.
         OSError: the picture cannot be written.
     """
-    sums = totals(stage)
     shown = [picture(stage, z, int(sums.block[z])) for z in chosen(sums, most)]
     if not shown:
         return False
-    title = f"Restored by {stage.spec.name}: {headline(summary_of(stage, sums))}"
+    title = f"Restored by {stage.spec.name}: {headline(restoration_summary(stage, sums))}"
     write_png(_drawn(shown, title, stage.op.pixel), path)
     return True
 

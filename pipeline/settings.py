@@ -46,7 +46,10 @@ def with_override(values: dict[str, Any], setting: str) -> dict[str, Any]:
         inner = mode_alone(place.get(name)) if name == "denoise" else place.get(name)
         place[name] = dict(inner) if isinstance(inner, dict) else {}
         place = place[name]
-    place[last] = _yaml_value(setting, text)
+    value = _yaml_value(setting, text)
+    if key.strip() == "denoise" and isinstance(mode_alone(value), dict):  # the word alone leaves the rest of it
+        value = {**(mode_alone(place.get(last)) or {}), **mode_alone(value)}
+    place[last] = value
     return changed
 
 

@@ -126,22 +126,8 @@ def status_of(directory: RunDirectory) -> list[StageStatus]:
 
 
 def _order(stage: str) -> tuple[int, str]:
-    names = (
-        "inspect",
-        "compare",
-        "damage",
-        "restore",
-        "predict",
-        "label",
-        "stitch",
-        "merge",
-        "grow",
-        "bridge",
-        "relabel",
-        "measure",
-    )
     name, _, level = stage.partition("-")
-    return (names.index(name), level) if name in names else (len(names), stage)
+    return (ORDER.index(name), level) if name in ORDER else (len(ORDER), stage)
 
 
 def _status(path: Path) -> StageStatus | None:

@@ -110,13 +110,18 @@ def _closed(found: Bool) -> Bool:
 
 
 def _missing(cells: Cells, max_gap: int) -> Bool:
-    """Cells where nothing is, although something is below and above, or up to the end of the volume."""
+    """Cells where nothing is, although something is below and above, or up to the end of the volume.
+
+    Zeros in several slices at an end are padding, for example up to whole chunks; in one slice it is missing.
+    """
     halo, present = measures_halo(max_gap)[0], cells.present
     count = len(present) - 2 * halo
-    ends = ~cells.exists[:, None, None]
+    ends, filled = ~cells.exists[:, None, None], cells.mean[halo : halo + count] > 0
     sound = np.zeros((count, *present.shape[1:]), bool)
-    for _, first, last in runs_through(max_gap):
+    for length, first, last in runs_through(max_gap):
         low, high = (slice(halo + k, halo + k + count) for k in (first, last))
-        sound |= (present[low] & (present[high] | ends[high])) | (ends[low] & present[high])
+        sound |= present[low] & present[high]
+        last_ones = (present[low] & ends[high]) | (ends[low] & present[high])
+        sound |= last_ones if length == 1 else last_ones & filled
     here = slice(halo, halo + count)
     return np.asarray(sound & ~present[here] & ~ends[here])

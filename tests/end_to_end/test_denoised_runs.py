@@ -86,7 +86,7 @@ def reference(places: Places, tmp_path_factory: pytest.TempPathFactory) -> tuple
 @pytest.fixture(autouse=True)
 def no_pictures(reference: tuple[Path, Result], monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the reference has them; they take as long as a run."""
-    monkeypatch.setattr("pipeline.denoising.write_restored_sheet", lambda _stage, _path: False)
+    monkeypatch.setattr("pipeline.denoising.write_restored_sheet", lambda _stage, _path, _sums: False)
 
 
 @pytest.fixture
@@ -238,20 +238,17 @@ def test_verify_finds_damaged_chunks_and_its_remedy_works(
     assert all(after[ledger] > before[ledger] for ledger in before)
 
 
-def test_a_restoration_that_is_made_again_of_a_mended_mask_is_counted_again(places: Places, tmp_path: Path) -> None:
+def test_a_zarr_mask_that_is_mended_in_place_is_noticed(places: Places, tmp_path: Path) -> None:
     flagged = damaged_values()[2]
     mask = write_volume(tmp_path / "mask", flagged, None)
     given = places.values(tmp_path / "run", denoise(places.restorer, mask))
-    run_here(given)
+    job = job_of(given)
+    with job.opened():
+        run_step(job.directory, job.steps[0], SerialExecutor())
     flagged[5] = flagged[7:9] = 0
-    write_voxels(tmp_path / "mask", flagged)  # the same metadata: nothing tells
-    (tmp_path / "run" / "report.json").unlink()
-    (tmp_path / "run" / "ledgers" / "restore.ledger").unlink()
-    run_here(given)
-    replaced = restored_of(tmp_path / "run")[1]
-    assert not replaced[1:19].any() and replaced[[0, 19]].all()
-    restored = report_of(tmp_path / "run")["restored"]
-    assert (restored["whole_slices_z"], restored["replaced_voxels"]) == ([0, 19], np.count_nonzero(replaced))
+    write_voxels(tmp_path / "mask", flagged)  # the same metadata
+    with pytest.raises(RunConflict, match=r"changed: damage\.files"):
+        job_of(given).require_place()
 
 
 def write_voxels(path: Path, values: NDArray[Any]) -> None:

@@ -155,6 +155,7 @@ def test_denoising_is_one_word_or_a_section_and_the_word_survives_overrides() ->
     assert parse_config({**given, "denoise": yaml.safe_load("off")}).denoise.mode == "off"
     both = with_override(with_override(given, "denoise=auto"), "denoise.max_gap=2")
     assert parse_config(both) == parse_config({**given, "denoise": {"mode": "auto", "max_gap": 2}})
+    assert parse_config(with_override(with_override(given, "denoise.max_gap=2"), "denoise=auto")) == parse_config(both)
 
 
 def test_all_wrong_values_are_named_at_once() -> None:

@@ -29,9 +29,9 @@ def test_the_page_tells_counts_kinds_and_what_is_left() -> None:
         "| Voxels replaced | 4,086,748 (21.6 % of the volume) |",
         "| Slices replaced as a whole | 60 (z 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, ...) |",
         "| Slices with damage left | 1 (z 7) |",
-        "| missing | nothing was imaged | 1 place |",
-        "| blur | less sharp than the slices beside it | 2,345 places |",
-        "| other |  | 3 places |",
+        "| missing | nothing was imaged | 1 cell |",
+        "| blur | less sharp than the slices beside it | 2,345 cells |",
+        "| other |  | 3 cells |",
     ):
         assert line in page.splitlines()
     assert "21.6 % of the volume; 1 damaged voxel left as imaged" in page
@@ -42,7 +42,7 @@ def test_a_clean_volume_has_no_empty_tables() -> None:
     clean = dict.fromkeys(SUMMARY, 0) | {"restorer": "a", "damage_cells": {}, "whole_slices_z": [], "slices_left_z": []}
     page = restored_page(clean, Path("/nowhere/sheet.png"))
     assert "Nothing replaced; 0 damaged voxels left as imaged" in page
-    assert "places" not in page
+    assert "cells" not in page
     assert "with damage left" not in page
     assert "Before and after" not in page
 

@@ -219,7 +219,7 @@ def test_a_model_of_mitochondria_is_no_restorer_nor_the_other_way_round(tmp_path
         load_restorer(model)
     with pytest.raises(BadInput, match="restorer 'mito-v1': a restorer is a shipped name"):
         load_restorer("mito-v1")
-    with pytest.raises(BadInput, match="a model specification has the fields of ModelSpec and no others"):
+    with pytest.raises(BadInput, match="this is a restorer, which gives grey levels"):
         load_model(write_restorer(tmp_path))
     assert not set(restorer_names()) & {path.stem for path in SHIPPED.glob("*.json")}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,6 +30,10 @@ SPEC = RestorerSpec(
     name="two-neighbours", kind="interpolation", multiple=32, weights="none.safetensors", sha256="0" * 64
 )
 Bool = NDArray[np.bool_]
+
+
+def summary_of(stage: RestoreStage, cells: dict[str, int] | None = None) -> dict[str, Any]:
+    return restoration_summary(stage, totals(stage), cells)
 
 
 def patchy(shape: Vec3 = SHAPE) -> Bool:
@@ -89,7 +94,7 @@ def restoration(
 def test_the_numbers_are_exact_and_the_same_for_every_block_shape(block: Vec3, tmp_path: Path) -> None:
     left = np.zeros(SHAPE, bool)
     left[9:11, :2, 60:63] = True
-    summary = restoration_summary(restoration(tmp_path, patchy(), left, block), {"missing": 7, "blur": 0})
+    summary = summary_of(restoration(tmp_path, patchy(), left, block), {"missing": 7, "blur": 0})
     assert summary == {
         "restorer": "two-neighbours",
         "replaced_voxels": 200 * 230 + 3 * 50 * 70 + 120 + 340,
@@ -110,12 +115,12 @@ def test_the_numbers_are_exact_and_the_same_for_every_block_shape(block: Vec3, t
 def test_a_slice_is_a_whole_one_above_nine_tenths_of_its_area(tmp_path: Path) -> None:
     replaced = np.zeros((3, 20, 10), bool)
     replaced[0, :18] = replaced[1, :18] = replaced[1, 18, 0] = True
-    assert restoration_summary(restoration(tmp_path, replaced, block=(2, 8, 8)))["whole_slices_z"] == [1]
+    assert summary_of(restoration(tmp_path, replaced, block=(2, 8, 8)))["whole_slices_z"] == [1]
 
 
 def test_of_many_slices_fifty_are_named_and_all_counted(tmp_path: Path) -> None:
     everything = np.ones((60, 4, 4), bool)
-    summary = restoration_summary(restoration(tmp_path, everything, everything, (7, 4, 4)))
+    summary = summary_of(restoration(tmp_path, everything, everything, (7, 4, 4)))
     for what in ("whole_slices", "slices_left"):
         assert summary[what] == 60
         assert summary[f"{what}_z"] == list(range(50))
@@ -125,17 +130,17 @@ def test_a_block_without_its_table_is_named(tmp_path: Path) -> None:
     stage = restoration(tmp_path, patchy())
     (tmp_path / "tables" / "restore" / "00000" / "4.arrays").unlink()
     with pytest.raises(BadInput, match=r"4\.arrays.*must be there whole.*restore\.ledger"):
-        restoration_summary(stage)
+        summary_of(stage)
     with pytest.raises(BadInput, match=r"4\.arrays"):
-        write_restored_sheet(stage, tmp_path / "sheet.png")
+        write_restored_sheet(stage, tmp_path / "sheet.png", totals(stage))
     assert not (tmp_path / "sheet.png").exists()
 
 
 def test_where_nothing_was_replaced_there_is_no_sheet(tmp_path: Path) -> None:
     stage = restoration(tmp_path, np.zeros(SHAPE, bool), patchy())
-    assert write_restored_sheet(stage, tmp_path / "sheet.png") is False
+    assert write_restored_sheet(stage, tmp_path / "sheet.png", totals(stage)) is False
     assert not (tmp_path / "sheet.png").exists()
-    said = headline(restoration_summary(stage))
+    said = headline(summary_of(stage))
     assert said == "Nothing replaced; 56,960 damaged voxels left as imaged"
 
 
@@ -199,7 +204,7 @@ def test_the_sheet_is_a_picture_of_a_bearable_size(dtype: str, tmp_path: Path) -
     replaced = patchy((12, 400, 400))
     replaced[4], replaced[9] = True, True
     stage = restoration(tmp_path, replaced, block=(4, 256, 256), dtype=dtype)
-    assert write_restored_sheet(stage, tmp_path / "sheet.png")
+    assert write_restored_sheet(stage, tmp_path / "sheet.png", totals(stage))
     assert (tmp_path / "sheet.png").stat().st_size < 1_500_000
     with Image.open(tmp_path / "sheet.png") as image:
         assert 900 < image.width < 1200
@@ -209,7 +214,7 @@ def test_the_sheet_is_a_picture_of_a_bearable_size(dtype: str, tmp_path: Path) -
 @pytest.mark.parametrize("shape", [(1, 9, 9), (3, 1, 300), (3, 300, 2)])
 def test_a_narrow_volume_is_drawn_too(shape: Vec3, tmp_path: Path) -> None:
     stage = restoration(tmp_path, np.ones(shape, bool), block=shape)
-    assert write_restored_sheet(stage, tmp_path / "sheet.png", most=2)
+    assert write_restored_sheet(stage, tmp_path / "sheet.png", totals(stage), most=2)
 
 
 @pytest.mark.parametrize(
