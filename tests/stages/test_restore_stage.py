@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from pipeline.ops.slices import normalised
 from tiny_run import write_volume
 
 from pipeline.coarse_mask import CoarseMask, open_mask
@@ -23,6 +22,7 @@ from pipeline.model.restorer import NETWORKS, load_restorer
 from pipeline.model.restorer_spec import Kind, RestorerSpec
 from pipeline.model.tensors import to_bytes
 from pipeline.ops.restore import RestoreOp
+from pipeline.ops.slices import normalised
 from pipeline.run import create_arrays, stored_volume
 from pipeline.stage import run_block
 from pipeline.stages.restore import RestoreStage
