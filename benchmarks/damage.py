@@ -1,7 +1,7 @@
 """Does denoising find planted damage, and give back what the damage cost? On real volumes and on the phantom.
 
-``python -m benchmarks.damage [--volumes lucchi fly mouse phantom] [--strengths 0.5 1 2] [--quick]``. Three tables: how
-much of each kind of damage is found (no network runs for it); what denoising does to clean input; and the scores of
+``python -m benchmarks.damage [--volumes lucchi fly mouse phantom] [--strengths 0.5 1 2] [--segmented 1]``. Three tables:
+how much of each kind of damage is found (no network runs for it); what denoising does to clean input; and the scores of
 clean, damaged and restored input with damage of all kinds. All runs are whole runs of the pipeline with its defaults.
 Precision and recall count pixels, although detection tells cells of some 40 nm: small damage cannot have precision 1.
 """
@@ -44,31 +44,36 @@ def main(
     volumes: Sequence[Labelled],
     strengths: Sequence[float] = STRENGTHS,
     settings: Settings | None = None,
-    with_network: bool = True,
+    segmented: Sequence[float] | None = None,
     results: Path = report.RESULTS,
 ) -> list[Row]:
-    """Measure, print the tables, write the JSON.
+    """Measure, print the tables, write a JSON for each volume as soon as it is done.
 
     Args:
         volumes: where damage is planted.
         strengths: of the damage.
         settings: further settings of the runs.
-        with_network: False leaves the detection table alone.
+        segmented: the strengths for which the network runs too, all of them if missing; with none of them the
+            detection table is all there is.
         results: where the JSON goes.
 
     Returns:
         The rows of all tables, told apart by ``table``.
     """
-    given = settings or {}
-    rows = [row for volume in volumes for row in detections(volume, strengths, given)]
-    if with_network:
-        rows += [row for volume in volumes for row in segmentations(volume, strengths, given)]
-    for name in ("detection", "clean", "damaged"):
-        chosen = [{key: value for key, value in row.items() if key != "table"} for row in rows if row["table"] == name]
-        print(f"{name}, seed {SEED}\n{report.table(chosen)}\n")
+    given, every = settings or {}, []
+    for volume in volumes:
+        rows = list(detections(volume, strengths, given))
+        if segmented is None or segmented:
+            rows += segmentations(volume, strengths if segmented is None else segmented, given)
+        for name in ("detection", "clean", "damaged"):
+            chosen = [
+                {key: value for key, value in row.items() if key != "table"} for row in rows if row["table"] == name
+            ]
+            print(f"{name}, seed {SEED}\n{report.table(chosen)}\n", flush=True)
+        report.write(f"damage_{volume.name.split()[0]}", rows, results)
+        every += rows
     print(f"targets: recovered >= {RECOVERED}, clean input loses <= {CLEAN_LOSS} IoU")
-    report.write("damage", rows, results)
-    return rows
+    return every
 
 
 def detections(volume: Labelled, strengths: Sequence[float], settings: Settings) -> Iterator[Row]:
@@ -124,15 +129,15 @@ def run_until(job: Job, stop: str) -> None:
 def segmentations(volume: Labelled, strengths: Sequence[float], settings: Settings) -> Iterator[Row]:
     """The row of the clean volume, with denoising and without, then one for each strength."""
     head = {"volume": volume.name, "part": volume.part}
-    clean, _ = segmented(volume, volume.raw, settings, "off")
-    denoised, share = segmented(volume, volume.raw, settings, "auto")
+    clean, _ = scored(volume, volume.raw, settings, "off")
+    denoised, share = scored(volume, volume.raw, settings, "auto")
     scores = {f"{name}_{way}": of[name] for name in SCORES for way, of in (("clean", clean), ("denoised", denoised))}
     loss = clean["iou"] - denoised["iou"]
     yield {"table": "clean", **head, "replaced": share, **scores, "loss": loss, "met": loss <= CLEAN_LOSS}
     for strength in strengths:
         raw, truth = volume.planted(strength)
-        damaged, _ = segmented(volume, raw, settings, "off")
-        restored, share = segmented(volume, raw, settings, "auto")
+        damaged, _ = scored(volume, raw, settings, "off")
+        restored, share = scored(volume, raw, settings, "auto")
         row = {"table": "damaged", **head, "strength": strength, "planted": float((truth > 0).mean())}
         yield {**row, "replaced": share, **recovered(clean, damaged, restored)}
 
@@ -152,7 +157,7 @@ def recovered(clean: Row, damaged: Row, restored: Row) -> Row:
     return row
 
 
-def segmented(volume: Labelled, raw: UInt8, settings: Settings, denoise: str) -> tuple[Row, float]:
+def scored(volume: Labelled, raw: UInt8, settings: Settings, denoise: str) -> tuple[Row, float]:
     """The scores of one whole run, and the share of the voxels that were replaced."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
@@ -187,12 +192,14 @@ if __name__ == "__main__":
     parser.add_argument("--volumes", nargs="+", choices=VOLUMES, default=list(VOLUMES))
     parser.add_argument("--strengths", nargs="+", type=float, default=list(STRENGTHS))
     parser.add_argument("--restorer", help="a name or a path; the default of denoise.model if missing")
-    parser.add_argument("--detection", action="store_true", help="the first table only: no network runs")
+    parser.add_argument(
+        "--segmented", nargs="*", type=float, help="strengths for which the network runs; all if missing"
+    )
     parser.add_argument("--quick", action="store_true", help="the middle of the plane and the first strength given")
     parser.add_argument("--results", type=Path, default=report.RESULTS, help="folder of the JSON")
     given = parser.parse_args()
     chosen = [VOLUMES[name]() for name in given.volumes]
     if given.quick:
-        chosen, given.strengths = [volume.quick() for volume in chosen], given.strengths[:1]
+        chosen, given.strengths, given.segmented = [volume.quick() for volume in chosen], given.strengths[:1], None
     restorer = {"denoise": {"model": given.restorer}} if given.restorer else {}
-    main(chosen, given.strengths, restorer, not given.detection, given.results)
+    main(chosen, given.strengths, restorer, given.segmented, given.results)

@@ -46,7 +46,7 @@ def rows_of(folder: Path, name: str) -> list[dict[str, Any]]:
 
 def test_damage_is_planted_found_and_its_cost_scored(tmp_path: Path, settings: dict[str, Any]) -> None:
     rows = damage.main([TINY], (2.0,), settings, results=tmp_path)
-    assert rows == rows_of(tmp_path, "damage")
+    assert rows == rows_of(tmp_path, f"damage_{TINY.name.split()[0]}")
     found = [row for row in rows if row["table"] == "detection"]
     assert [row["kind"] for row in found] == ["none", *KINDS]
     assert found[0]["planted"] == 0 and found[0]["recall"] is None
