@@ -1,6 +1,6 @@
 """Does denoising find planted damage, and give back what the damage cost? On real volumes and on the phantom.
 
-``python -m benchmarks.damage [--volumes lucchi fly mouse phantom] [--strengths 0.5 1 2] [--segmented 1]``. Three tables:
+``python -m benchmarks.damage [--volumes lucchi fly mouse phantom] [--strengths 0.5 1 2] [--segmented 1]``. Tables:
 how much of each kind of damage is found (no network runs for it); what denoising does to clean input; and the scores of
 clean, damaged and restored input with damage of all kinds. All runs are whole runs of the pipeline with its defaults.
 Precision and recall count pixels, although detection tells cells of some 40 nm: small damage cannot have precision 1.
