@@ -23,24 +23,27 @@ class CoarseMask:
     extent: Vec3
     factor: Vec3
 
-    def read(self, box: Box) -> npt.NDArray[np.bool_]:
-        """Whether each voxel of a box (inside the extent) is marked: bool, z, y, x. Only the coarse box is read."""
+    def read(self, box: Box, bits: int | None = None) -> npt.NDArray[np.bool_]:
+        """Whether each voxel of a box (inside the extent) is marked: bool, z, y, x. Only the coarse box is read.
+
+        With ``bits``, of a mask of whole numbers, only what has one of them is.
+        """
         coarse = coarse_box(box, self.factor)
-        mask = self._marked(coarse)
+        mask = self._marked(coarse, bits)
         for axis in range(3):
             if self.factor[axis] > 1:
                 fine = np.arange(box.start[axis], box.stop[axis])
                 mask = np.take(mask, fine // self.factor[axis] - coarse.start[axis], axis=axis)
         return mask
 
-    def any(self, box: Box) -> bool:
+    def any(self, box: Box, bits: int | None = None) -> bool:
         """Whether anything may be marked in a box: whether one of the coarse voxels that touch it is."""
-        return bool(self._marked(coarse_box(box, self.factor)).any())
+        return bool(self._marked(coarse_box(box, self.factor), bits).any())
 
-    def _marked(self, coarse: Box) -> npt.NDArray[np.bool_]:
+    def _marked(self, coarse: Box, bits: int | None) -> npt.NDArray[np.bool_]:
         values = self.volume.read(coarse)
         require_finite(self.volume, coarse, values)  # NaN is not zero, and would mark
-        marked: npt.NDArray[np.bool_] = values != 0
+        marked: npt.NDArray[np.bool_] = (values if bits is None else values & bits) != 0
         return marked
 
 

@@ -42,6 +42,9 @@ class BlockSettings(Settings):
     )
 
 
+DamageKind = Literal["missing", "residual", "blur", "intensity", "saturated"]
+
+
 class DenoiseSettings(Settings):
     """What is restored before the network sees it."""
 
@@ -55,6 +58,12 @@ class DenoiseSettings(Settings):
         None,
         description="Path or URL of a hand-made mask instead of detection, nonzero is damaged: as large as the volume "
         "or coarser by whole factors; a corrected copy of RUN/arrays/damage is one.",
+    )
+    kinds: tuple[DamageKind, ...] | None = Field(
+        None,
+        min_length=1,
+        description="Kinds of detected damage that are replaced. All if empty, but in sections over 20 nm thick not blur "
+        "and intensity: there a blurred slice tells more than its neighbours do.",
     )
     sensitivity: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
         1.0, description="Detection: 2 flags what deviates half as much from the rest of the volume."
@@ -71,6 +80,8 @@ class DenoiseSettings(Settings):
     def _mask_is_used(self) -> DenoiseSettings:
         if self.mask is not None and self.mode == "off":
             raise ValueError("a mask belongs to mode auto: give denoise.mode=auto with it, or leave it out")
+        if self.mask is not None and self.kinds is not None:
+            raise ValueError("all that a mask marks is replaced: leave kinds out, which choose from what is detected")
         return self
 
 

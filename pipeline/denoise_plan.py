@@ -11,10 +11,15 @@ from pipeline.geometry import FloatVec3, Vec3
 from pipeline.grid import BlockGrid
 from pipeline.model.restorer_spec import RestorerSpec, load_restorer_spec, restorer_path
 from pipeline.model.spec import pinned_bytes
+from pipeline.ops.damage import BITS
 from pipeline.ops.inspect import cell_shape
 from pipeline.ops.restore import RestoreOp
 from pipeline.volume import Volume
 
+# Mouse by SBEM, sections of 40 nm, 6 % of it blurred: IoU 0.734 as it is, 0.721 with that replaced (clean 0.735); 7 %
+# missing: 0.707 and 0.723. Lucchi at 5 nm gains from replacing all kinds. Between 10 and 40 nm nothing was measured.
+THICK_NM = 20.0
+KEPT_WHERE_THICK = ("blur", "intensity")
 _SCANNED: Vec3 = (16, 512, 512)  # voxels of a mask read at once while a sound one is looked for
 
 
@@ -23,7 +28,7 @@ class DenoisePlan:
     """What restores a volume before the network sees it.
 
     ``mask`` is the hand-made one; without it damage is detected, unless the restorer takes every slice from itself
-    alone (``everywhere``).
+    alone (``everywhere``). ``kinds`` are the bits of detected damage that is replaced.
     """
 
     settings: DenoiseSettings
@@ -31,6 +36,7 @@ class DenoisePlan:
     op: RestoreOp
     cell: Vec3
     mask: CoarseMask | None
+    kinds: int
 
     @property
     def everywhere(self) -> bool:
@@ -78,12 +84,19 @@ def plan_denoising(
         pixel=(voxel_size_nm[1], voxel_size_nm[2]),
         batch=batch,
     )
-    return DenoisePlan(settings, spec, op, cell_shape(voxel_size_nm), mask)
+    return DenoisePlan(settings, spec, op, cell_shape(voxel_size_nm), mask, _bits(settings, voxel_size_nm))
 
 
 def located(plan: DenoisePlan, model: str, mask: str | None) -> DenoisePlan:
     """The same plan with absolute paths."""
     return replace(plan, settings=plan.settings.model_copy(update={"model": model, "mask": mask}))
+
+
+def _bits(settings: DenoiseSettings, voxel_size_nm: FloatVec3) -> int:
+    """The bits of the kinds of damage that are replaced."""
+    thick = voxel_size_nm[0] > THICK_NM
+    chosen = settings.kinds or [name for name in BITS if not (thick and name in KEPT_WHERE_THICK)]
+    return sum(BITS[name] for name in set(chosen))
 
 
 def _require_sound(mask: CoarseMask, settings: DenoiseSettings) -> None:

@@ -165,6 +165,7 @@ def _restore_step(
         model=denoising.settings.model,
         spec=denoising.spec,
         device=plan.config.predict.device,
+        kinds=denoising.kinds if denoising.detects else None,
     )
     arrays = (restored, replaced)
     prepare, finish = partial(create_arrays, arrays, plan.grid), partial(_summarise, directory, stage, found.stage)

@@ -9,13 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import InstanceSettings, RunConfig
+from pipeline.config import DenoiseSettings, InstanceSettings, RunConfig
+from pipeline.denoise_plan import plan_denoising
 from pipeline.errors import BadInput
 from pipeline.grid import BlockGrid
+from pipeline.ops.damage import BLUR, INTENSITY, MISSING, RESIDUAL, SATURATED
 from pipeline.ops.grow import halo
 from pipeline.plan import DEFAULT_BLOCK_VOXELS, block_shape, chunk_shape, default_block
 from pipeline.presets import instance_plan
 from pipeline.settings import parse_settings
+from pipeline.volume import Volume
 
 SIDE = st.integers(1, 3000)
 SIDES = st.tuples(SIDE, SIDE, SIDE)
@@ -135,3 +138,20 @@ def test_thresholds_reach_both_ends_of_the_stored_scale() -> None:
     plan = instance_plan(settings, (8.0, 8.0, 8.0), None)
     assert (plan.seed_above, plan.boundary_below, plan.mask_above) == (0, 255, 255)
     assert np.uint8(255) > plan.seed_above
+
+
+@pytest.mark.parametrize(
+    ("section_nm", "kinds", "replaced"),
+    [
+        (20.0, None, MISSING | RESIDUAL | BLUR | INTENSITY | SATURATED),
+        (40.0, None, MISSING | RESIDUAL | SATURATED),
+        (40.0, ["blur", "missing"], BLUR | MISSING),
+    ],
+)
+def test_thick_sections_keep_what_is_blurred_or_pale_unless_it_is_asked_for(
+    section_nm: float, kinds: list[str] | None, replaced: int
+) -> None:
+    settings = parse_settings(DenoiseSettings, {"mode": "auto", "kinds": kinds})
+    source = Volume("raw", "", "zarr", (9, 64, 64), "uint8", (9, 64, 64), (section_nm, 8.0, 8.0))
+    planned = plan_denoising(settings, source, (section_nm, 8.0, 8.0), "raw")
+    assert planned is not None and planned.kinds == replaced

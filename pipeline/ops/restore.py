@@ -102,7 +102,9 @@ class RestoreOp:
         whole = Box((core.start[0], y[0], x[0]), (core.stop[0], y[1], x[1])).grown(_RIM)
         return whole.grown((self._halo, 0, 0)).clipped(Box.of_shape(self.extent))
 
-    def __call__(self, grey: UInt8, damaged: Bool, read: Box, core: Box, restorer: Restorer) -> Restored:
+    def __call__(
+        self, grey: UInt8, damaged: Bool, read: Box, core: Box, restorer: Restorer, wanted: Bool | None = None
+    ) -> Restored:
         """The grey levels of ``core`` with its damage replaced.
 
         Voxels replaced are 1..255; padding that is not damaged stays 0.
@@ -111,10 +113,13 @@ class RestoreOp:
             grey, damaged: of ``read`` (= ``read_box(core)``).
             read, core: boxes in the volume's voxels.
             restorer: the loaded network.
+            wanted: of ``read``, the part of what is damaged that is to be replaced; all of it if None. Nothing is
+                restored from the rest.
         """
+        wanted = damaged if wanted is None else wanted
         inside = core.slices(read.start)
         result = Restored(grey[inside].copy(), np.zeros(core.shape, np.uint8), np.zeros(core.shape[0], np.int64))
-        near = damaged[(inside[0], *self.near(core).slices(read.start)[1:])].any(axis=(1, 2))
+        near = wanted[(inside[0], *self.near(core).slices(read.start)[1:])].any(axis=(1, 2))
         if not near.any():
             return result
         first = core.start[0] - read.start[0]
@@ -122,6 +127,7 @@ class RestoreOp:
         for z in np.flatnonzero(near):
             place = int(z) + first
             found = self._gaps(grey, damaged, empty, place)
+            found = found._replace(restorable=found.restorable & wanted[place], left=found.left & wanted[place])
             result.left[z] = np.count_nonzero(found.left[inside[1:]])
             weight, window = self._weight(found, damaged[place], empty[place], read, core)
             if weight.any():

@@ -43,7 +43,8 @@ class RestoreStage:
     """The restorer over the blocks of ``grid``; ``count`` of a result is the voxels replaced.
 
     ``damage`` None is damage everywhere, for restorers that make each slice from itself. ``slices`` is the table of
-    gain and offset of each slice, float32 (nz, 2), where slices are evened out. ``tables`` takes, of each block, the
+    gain and offset of each slice, float32 (nz, 2), where slices are evened out. With ``kinds``, bits of a damage map,
+    only damage of these kinds is replaced, and nothing is restored from any. ``tables`` takes, of each block, the
     slices ``z`` in which something was ``replaced`` (voxels, the blended rim among them) or is ``left`` (damaged
     voxels left as they were: in gaps that are too long), int64.
     """
@@ -62,6 +63,7 @@ class RestoreStage:
     model: str
     spec: RestorerSpec
     device: str = "auto"
+    kinds: int | None = None
 
     name = "restore"
     version = 1
@@ -81,6 +83,7 @@ class RestoreStage:
                 "op": op,
                 "restorer": self.spec.model_dump(include={"kind", "options", "unsharp", "sha256"}),
                 "grid": asdict(self.grid),
+                **({} if self.kinds is None else {"kinds": self.kinds}),
             }
         )
 
@@ -114,15 +117,18 @@ class RestoreStage:
         near = self.op.near(core)
         if self.damage is None:
             return core
-        return self.op.part(self.damage.read(near), core) if self.damage.any(near) else Box(core.start, core.start)
+        if not self.damage.any(near, self.kinds):
+            return Box(core.start, core.start)
+        return self.op.part(self.damage.read(near, self.kinds), core)
 
     def _restored(self, part: Box, watch: Stopwatch) -> Restored:
         read = self.op.read_box(part)
         with watch("read"):
             damaged: Bool = np.ones(read.shape, bool) if self.damage is None else self.damage.read(read)
+            wanted = damaged if self.damage is None else self.damage.read(read, self.kinds)
             raw = self._read(read)
         with watch("op"):
-            return self.op(self._grey(raw, read), damaged, read, part, SlottedRestorer(self._network()))
+            return self.op(self._grey(raw, read), damaged, read, part, SlottedRestorer(self._network()), wanted)
 
     def _read(self, box: Box) -> Array:
         raw = self.source.read(box)

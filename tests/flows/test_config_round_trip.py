@@ -137,6 +137,8 @@ def test_an_override_leaves_the_given_values_alone() -> None:
         ("denoise", "on", "denoise.mode='on': Input should be 'off' or 'auto'"),
         ("denoise", {"mask": "mask.tif"}, "a mask belongs to mode auto: give denoise.mode=auto with it"),
         ("denoise", {"mode": "auto", "max_gap": 0}, "denoise.max_gap=0"),
+        ("denoise", {"mode": "auto", "kinds": ["dirt"]}, "denoise.kinds.0='dirt'"),
+        ("denoise", {"mode": "auto", "kinds": ["blur"], "mask": "m.tif"}, "leave kinds out"),
         ("model", [], "model=[]: Value error, a model is a name or a path, or a list of them"),
         ("model", 3, "model=3: Value error, a model is a name or a path, or a list of them"),
         ("model", ["a", 3], "model=['a', 3]: Value error, a model is a name or a path, or a list of them"),

@@ -236,6 +236,17 @@ def test_a_gap_longer_than_the_limit_stays_as_it_is_and_is_counted() -> None:
     assert made.left.tolist() == [0, 0, 30, 30, 30, 30, 0, 0]
 
 
+def test_damage_that_is_not_wanted_stays_and_nothing_is_restored_from_it() -> None:
+    grey, damaged = steps(), np.zeros(EXTENT, bool)
+    damaged[3:5] = True
+    wanted = damaged.copy()
+    wanted[4] = False
+    grey[damaged] = 255
+    made = OP(grey, damaged, Box.of_shape(EXTENT), Box.of_shape(EXTENT), Mean(), wanted)
+    assert (made.grey[3] == 80).all() and (made.replaced[3] == 255).all()  # between slices 2 and 5
+    assert (made.grey[4] == 255).all() and not made.replaced[4].any() and not made.left.any()
+
+
 @pytest.mark.parametrize(("run", "taken"), [([0], 40), ([0, 1], 60), ([7], 140), ([5, 6, 7], 100)])
 def test_at_the_ends_of_the_volume_one_side_serves_as_both(run: list[int], taken: int) -> None:
     grey, damaged = steps(), np.zeros(EXTENT, bool)

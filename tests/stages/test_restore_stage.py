@@ -235,3 +235,15 @@ def test_a_block_that_is_restored_again_stores_the_same(tmp_path: Path) -> None:
     after = ran(stage)
     np.testing.assert_array_equal(before[0], after[0])
     np.testing.assert_array_equal(before[1], after[1])
+
+
+def test_only_the_chosen_kinds_are_replaced_and_all_blocks_agree(tmp_path: Path) -> None:
+    raw, damage, model = tissue(), flagged(), restorer(tmp_path / "model")
+    chosen = 2 | 4
+    one = ran(stage_of(tmp_path / "one", raw, model, damage=damage, kinds=chosen))
+    cut = ran(stage_of(tmp_path / "cut", raw, model, (5, 16, 24), damage, kinds=chosen))
+    np.testing.assert_array_equal(one[0], cut[0])
+    np.testing.assert_array_equal(one[1], cut[1])
+    fine = damage.repeat(FACTOR[0], 0).repeat(FACTOR[1], 1).repeat(FACTOR[2], 2)[tuple(map(slice, SHAPE))]
+    other = (fine > 0) & (fine & chosen == 0)
+    assert one[1].any() and other.any() and not one[1][other].any()
