@@ -62,8 +62,8 @@ class DenoiseSettings(Settings):
     kinds: tuple[DamageKind, ...] | None = Field(
         None,
         min_length=1,
-        description="Kinds of detected damage that are replaced. All if empty, but in sections over 20 nm thick not blur "
-        "and intensity: there a blurred slice tells more than its neighbours do.",
+        description="Kinds of detected damage that are replaced. All if empty, but in sections over 20 nm thick not "
+        "blur and intensity: there a blurred slice tells more than its neighbours do.",
     )
     sensitivity: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
         1.0, description="Detection: 2 flags what deviates half as much from the rest of the volume."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -75,7 +76,10 @@ def test_a_training_killed_without_warning_ends_with_the_bits_of_one_left_alone(
     c = config(texture, tmp_path / "killed", **changes)
     (tmp_path / "config.json").write_text(c.model_dump_json())
     command = [sys.executable, "-m", "pipeline.training.train", str(tmp_path / "config.json")]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    # The bits are those of one number of threads, and other tests of this process may have set another.
+    threads = torch.get_num_threads()
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment)
     wait_for_step(c, 10)
     process.kill()
     process.wait()
