@@ -67,7 +67,7 @@ def denoise_steps(plan: Plan, directory: RunDirectory) -> tuple[list[Step], Seen
     if plan.denoising is None:
         return [], Seen(plan.source, source, plan.grey, {})
     steps, found = _found(plan, plan.denoising, directory, source)
-    restore, stage = _restore_step(plan, plan.denoising, directory, found)
+    restore, stage = _restore_step(plan, plan.denoising, directory, source, found)
     layers: dict[str, tuple[Kind, Volume, str]] = {
         "restored": ("image", stage.restored, stage.fingerprint),
         "damage": ("image", stage.replaced, stage.fingerprint),
@@ -144,7 +144,7 @@ def _inspect_step(stage: InspectStage, slices: Path) -> Step:
 
 
 def _restore_step(
-    plan: Plan, denoising: DenoisePlan, directory: RunDirectory, found: _Found
+    plan: Plan, denoising: DenoisePlan, directory: RunDirectory, source: str, found: _Found
 ) -> tuple[Step, RestoreStage]:
     restored, replaced = (
         stored_volume(directory.array(name), plan.grid, "uint8", plan.source, plan.chunks)
@@ -152,7 +152,7 @@ def _restore_step(
     )
     stage = RestoreStage(
         source=plan.source,
-        source_fingerprint=source_fingerprint(plan.source),
+        source_fingerprint=source,
         grey=plan.grey,
         damage=found.damage,
         damage_fingerprint=found.fingerprint,
