@@ -80,7 +80,7 @@ class Case:
         with executor_of(self.workers) as executor:
             for step in (self.steps()[name] for name in ("label", "stitch")):
                 stage: Any = step.stages[0]
-                tables = stage.rows if step.name == "label" else stage.pairs
+                tables = stage.labels.tables if step.name == "label" else stage.pairs
                 stored = StoreStage(stage.name, stage.fingerprint, self.fragments, tables)
                 with open_ledger(directory, stage) as ledger:
                     run_stage(stored, ledger, executor)

@@ -30,6 +30,7 @@ from pipeline.job import Job, run_job
 from pipeline.ops.stitch import rim
 from pipeline.run import counts_of, open_ledger
 from pipeline.stage import BlockResult, Stage
+from pipeline.stages.stored_labels import StoredLabels
 from pipeline.step import Step
 from pipeline.tables import open_table
 from pipeline.verify import status_of
@@ -140,7 +141,7 @@ def _through(job: Job, stage: Stage, what: str, costs: Costs) -> None:
 
 def _with_tables(stitch: Step, tables: Any) -> Stage:
     stage: Any = stitch.stages[0]
-    replaced: Stage = replace(stage, rims=tables, pairs=tables)
+    replaced: Stage = replace(stage, labels=StoredLabels(tables, stage.grid), pairs=tables)
     return replaced
 
 

@@ -72,7 +72,7 @@ def estimate(plan: Plan, job: Job, measure: bool = True) -> dict[str, Any]:
         "network_calls": computed * views * len(plan.members),
         "bytes_in": plan.source.nbytes,
         "bytes_read": read * np.dtype(plan.source.dtype).itemsize,
-        "bytes_out": 2 * plan.source.box.size + 16 * plan.source.box.size + exported,
+        "bytes_out": 10 * plan.source.box.size + exported,
         "disk_bytes": _disk(plan, stages),
         "memory_bytes_a_worker": _memory(plan),
         "workers": workers,
@@ -161,7 +161,7 @@ def _disk(plan: Plan, stages: Sequence[Stage]) -> int:
     exported = sum(grey.get(name, MAP_BYTES) for name in plan.config.export.layers)
     exported += RESTORED_BYTES * on
     collars = sum(COLLAR_BYTES * _collar_share(stage.collars) for stage in stages if isinstance(stage, LabelStage))
-    each = 2 * MAP_BYTES + 3 * LABEL_BYTES + exported + collars + TABLE_BYTES
+    each = 2 * MAP_BYTES + LABEL_BYTES + exported + collars + TABLE_BYTES
     return int(voxels * each) + TABLE_BYTES_A_BLOCK * len(plan.grid)
 
 

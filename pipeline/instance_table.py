@@ -8,7 +8,7 @@ by memory. Ids follow the first voxels (z, y, x), so a filter on z or on the id 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,9 +41,9 @@ class Counted:
     tables: BlockTables
     counts: npt.NDArray[np.int64]
 
-    def __iter__(self) -> Iterator[tuple[int, dict[str, Array]]]:
-        """The blocks that have a table, with their arrays."""
-        return ((int(number), self.tables.read(int(number))) for number in np.flatnonzero(self.counts))
+    def __iter__(self) -> Iterator[tuple[int, Mapping[str, Array]]]:
+        """The blocks that have a table, with their arrays, each read when it is asked for."""
+        return ((int(number), self.tables.opened(int(number))) for number in np.flatnonzero(self.counts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Parts:
     fragments: Counted
     offsets: Path
     table: Path
-    pairs: Sequence[Counted]
+    pairs: Counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,9 +194,8 @@ def _spill(parts: Parts, rows: Partitions, pairs: Partitions) -> None:
         kept = np.flatnonzero(group)
         # One row for each instance and block: a giant of millions of fragments must not fill one partition.
         rows.append(present, merge_rows(arrays["rows"][kept], group[kept] - 1, len(present)))
-    for counted in parts.pairs:
-        for _, arrays in counted:
-            pairs.append(arrays["ids"], arrays["pairs"])
+    for _, arrays in parts.pairs:
+        pairs.append(arrays["ids"], arrays["pairs"])
 
 
 def _reduced(rows: Partition, pairs: Partition, highest: int, space: Space) -> pa.Table:

@@ -29,6 +29,7 @@ from pipeline.stages.merge import Fragments, write_final, write_merge, write_off
 from pipeline.stages.provisional import Provisional
 from pipeline.stages.relabel import RelabelStage
 from pipeline.stages.stitch import StitchStage
+from pipeline.stages.stored_labels import StoredLabels
 from pipeline.stages.supermerge import SuperMergeStage, UnionTables, fitting_side
 from pipeline.step import Step
 from pipeline.tables import open_table
@@ -65,7 +66,7 @@ def instance_steps(labelling: Labelling, maps: Maps) -> tuple[list[Step], Volume
     label = _label_stage(labelling, maps)
     offsets = directory.table("offsets", label.fingerprint)
     stitch = StitchStage(
-        rims=label.rims,
+        labels=label.labels,
         offsets=offsets,
         pairs=directory.block_tables("stitch-pairs"),
         upstream=label.fingerprint,
@@ -80,7 +81,7 @@ def instance_steps(labelling: Labelling, maps: Maps) -> tuple[list[Step], Volume
     found, upstream = Provisional(label.labels, grid, offsets, table), merged
     if _grows(labelling):
         source = grow = _grow_stage(labelling, maps, label, (offsets, table, merged))
-        found = Provisional(grow.grown, grid, directory.table("offsets", grow.fingerprint), grow.rows)
+        found = Provisional(grow.grown, grid, directory.table("offsets", grow.fingerprint), grow.grown.tables)
         upstream = grow.fingerprint
         steps.append(_grow_step(labelling, grow, found.offsets))
     bridge = BridgeStage(found, upstream, directory.block_tables("bridge"), settings.join_gap)
@@ -128,16 +129,14 @@ def _joined(labelling: Labelling, label: LabelStage, stitch: StitchStage) -> tup
         if chosen := levels():
             write_supermerge(table, chosen, int(fragments().sum()), prod(grid.extent))
         else:
-            write_merge(table, label.rows, stitch.pairs, fragments(), touching(), minimum)
+            write_merge(table, label.labels.tables, stitch.pairs, fragments(), touching(), minimum)
 
     return (
         [
             Step(
                 "label",
                 (label,),
-                arrays=(label.labels,),
                 tables=(stitch.offsets,),
-                prepare=partial(create_arrays, (label.labels,), grid),
                 finish=lambda: write_offsets(stitch.offsets, fragments()),
             ),
             Step("stitch", (stitch,), tables=(pair_offsets,), finish=lambda: write_offsets(pair_offsets, touching())),
@@ -167,7 +166,7 @@ def _super_levels(
                 grid=supers,
                 below=levels[-1] if levels else None,
                 blocks=grid,
-                rows=label.rows,
+                rows=label.labels.tables,
                 pairs=stitch.pairs,
                 offsets=stitch.offsets,
                 pair_offsets=pair_offsets,
@@ -186,9 +185,7 @@ def _label_stage(labelling: Labelling, maps: Maps) -> LabelStage:
         semantic=maps.semantic,
         boundary=maps.boundary,
         upstream=maps.fingerprint,
-        labels=stored_volume(directory.array("labels"), grid, "uint32", maps.semantic, labelling.chunks),
-        rows=directory.block_tables("label-rows"),
-        rims=directory.block_tables("label-rims"),
+        labels=StoredLabels(directory.block_tables("label"), grid),
         grid=grid,
         extent=grid.extent,
         semantic_above=settings.seed_above,
@@ -215,8 +212,7 @@ def _grow_stage(labelling: Labelling, maps: Maps, label: LabelStage, seeds: tupl
         offsets=offsets,
         table=table,
         upstream=fingerprint,
-        grown=stored_volume(directory.array("grown"), grid, "uint32", maps.semantic, labelling.chunks),
-        rows=directory.block_tables("grow-rows"),
+        grown=StoredLabels(directory.block_tables("grow"), grid),
         grid=grid,
         extent=grid.extent,
         plan=settings,
@@ -227,31 +223,25 @@ def _grow_stage(labelling: Labelling, maps: Maps, label: LabelStage, seeds: tupl
 
 
 def _grow_step(labelling: Labelling, grow: GrowStage, offsets: Path) -> Step:
-    return Step(
-        "grow",
-        (grow,),
-        arrays=(grow.grown,),
-        tables=(offsets,),
-        prepare=partial(create_arrays, (grow.grown,), labelling.grid),
-        finish=lambda: write_offsets(offsets, counts_of(labelling.directory, grow)),
-    )
+    def finish() -> None:
+        write_offsets(offsets, counts_of(labelling.directory, grow))
+
+    return Step("grow", (grow,), tables=(offsets,), finish=finish)
 
 
 def _relabel_step(
     labelling: Labelling, source: LabelStage | GrowStage, offsets: Path, table: Path, fingerprint: str
 ) -> tuple[Step, Volume]:
     directory, grid = labelling.directory, labelling.grid
-    labels = source.grown if isinstance(source, GrowStage) else source.labels
-    segmentation = stored_volume(directory.array("segmentation"), grid, "uint64", labels, labelling.chunks)
-    pairs = directory.block_tables("relabel-pairs")
-    stage = RelabelStage(labels, offsets, table, fingerprint, segmentation, pairs, grid)
-    across = directory.block_tables("measure-pairs")
-    measure = MeasureStage(pairs, offsets, table, across, stage.fingerprint, grid)
+    labels = _labels_of(source)
+    segmentation = stored_volume(directory.array("segmentation"), grid, "uint64", source.semantic, labelling.chunks)
+    stage = RelabelStage(labels, offsets, table, fingerprint, segmentation, grid)
+    pairs = directory.block_tables("measure-pairs")
+    measure = MeasureStage(labels, offsets, table, pairs, stage.fingerprint, grid)
 
     def finish() -> None:
         counted = partial(counts_of, directory)
-        between = (Counted(pairs, counted(stage)), Counted(across, counted(measure)))
-        parts = Parts(Counted(source.rows, counted(source)), offsets, table, between)
+        parts = Parts(Counted(labels.tables, counted(source)), offsets, table, Counted(pairs, counted(measure)))
         space = Space(grid.extent, segmentation.voxel_size_nm or (1.0, 1.0, 1.0), segmentation.offset_nm)
         write_instance_table(directory.instances, parts, space)
 
@@ -266,6 +256,10 @@ def _relabel_step(
     ), segmentation
 
 
+def _labels_of(source: LabelStage | GrowStage) -> StoredLabels:
+    return source.grown if isinstance(source, GrowStage) else source.labels
+
+
 def _select(
     labelling: Labelling,
     source: LabelStage | GrowStage,
@@ -277,7 +271,7 @@ def _select(
     """Write the final ids: pieces joined, whole instances kept or dropped."""
     directory, settings, extent = labelling.directory, labelling.settings, labelling.grid.extent
     fragments = Fragments(
-        source.rows, counts_of(directory, source), found.offsets, merged, isinstance(source, GrowStage)
+        _labels_of(source).tables, counts_of(directory, source), found.offsets, merged, isinstance(source, GrowStage)
     )
     joined = None
     if settings.join_gap and not table.exists():

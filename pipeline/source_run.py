@@ -30,8 +30,6 @@ WRITERS = {
     "replaced": "restore",
     "semantic": "predict",
     "boundary": "predict",
-    "labels": "label",
-    "grown": "grow",
     "segmentation": "relabel",
 }
 """The stage that writes each array of a run."""

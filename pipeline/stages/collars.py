@@ -15,6 +15,7 @@ from pipeline.formats import Array
 from pipeline.geometry import Box, Vec3, vec3
 from pipeline.grid import Block, BlockGrid
 from pipeline.ops.label import to_uint8
+from pipeline.stages.stored_labels import StoredLabels
 from pipeline.tables import BlockTables
 from pipeline.volume import Volume
 
@@ -72,10 +73,10 @@ def are_worth_it(grid: BlockGrid, thickness: Vec3) -> bool:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """A block from its chunks, and the voxels around it from the collars of its neighbours."""
+    """A block from its runs and chunks, and the voxels around it from the collars of its neighbours."""
 
     core: Box
-    labels: Volume
+    labels: StoredLabels
     probability: Volume
     collars: Collars
     _read: dict[Box, tuple[Labels, Semantic]] = field(default_factory=dict)

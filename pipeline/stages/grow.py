@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pipeline.coarse_mask import CoarseMask
 from pipeline.geometry import Box, Vec3
 from pipeline.grid import Block, BlockGrid
-from pipeline.ops.fragments import Rows, fragment_table
+from pipeline.ops.fragments import Rows, Runs, rows_of_runs, runs
 from pipeline.ops.growth import filled, grown, growth_halo, holes_halo, needs_semantic, whole_halo
 from pipeline.ops.label import to_uint8
 from pipeline.ops.relabel import compact
@@ -19,7 +19,7 @@ from pipeline.ops.settings import InstancePlan
 from pipeline.stage import BlockResult, Stopwatch, digest
 from pipeline.stages.collars import Collars, Surroundings
 from pipeline.stages.provisional import Provisional
-from pipeline.tables import BlockTables
+from pipeline.stages.stored_labels import StoredLabels
 from pipeline.volume import Volume
 
 
@@ -27,18 +27,17 @@ from pipeline.volume import Volume
 class GrowStage:
     """Growth and hole filling of provisional instances; ``count`` of a result is the number of instances in the block.
 
-    The stored labels are block-local 1..n (uint32 compresses and moves faster than uint64 ids); the instance id of each
-    and its ``FRAGMENT`` row stand in ``rows``, for the selection and the instance table. With a tissue mask the rows
+    ``grown`` takes, block-local 1..n again, the labels of every block that holds any, with the instance id of each
+    (``ids``) and its ``FRAGMENT`` row (``rows``), for the selection and the instance table. With a tissue mask the rows
     hold the voxels inside it; for that alone the stage runs without growth too.
     """
 
-    labels: Volume
+    labels: StoredLabels
     semantic: Volume
     offsets: Path
     table: Path
     upstream: str
-    grown: Volume
-    rows: BlockTables
+    grown: StoredLabels
     grid: BlockGrid
     extent: Vec3
     plan: InstancePlan
@@ -47,7 +46,7 @@ class GrowStage:
     collars: Collars | None = None
 
     name = "grow"
-    version = 3
+    version = 4
 
     @property
     def halo(self) -> Vec3:
@@ -80,23 +79,24 @@ class GrowStage:
         around_holes = core.grown(holes_halo(self.plan)).clipped(extent)
         box = around_holes.grown(growth_halo(self.plan)).clipped(extent)
         with watch("read"):
-            found = Provisional(self.labels, self.grid, self.offsets, self.table)
+            seeds = Provisional(self.labels, self.grid, self.offsets, self.table)
             around = None if self.collars is None else Surroundings(core, self.labels, self.semantic, self.collars)
-            labels, ids = found.read_compact(box, None if around is None else around.local)
-            if not labels.any():  # nothing grows into the core: no chunks to write, and none from an attempt before
+            labels, ids = seeds.read_compact(box, None if around is None else around.local)
+            if not labels.any():  # nothing grows into the core
                 return watch.result(block.number)
             seen = box if needs_semantic(self.plan) else core
             semantic = to_uint8(self.semantic.read(seen)) if around is None else around.semantic(seen)
         with watch("op"):
             whole = grown(labels, semantic, self.plan)[around_holes.slices(box.start)]
             local, present = compact(filled(whole, self.plan)[core.slices(around_holes.start)])
-            rows = self._rows(local, len(present), block, semantic[core.slices(seen.start)])
+            found = runs(local)
+            rows = self._rows(found, len(present), block, semantic[core.slices(seen.start)])
         with watch("write"):
             if len(present):
-                self.grown.write(core, local)
-                self.rows.write(block.number, {"ids": ids[present.astype(np.intp) - 1], "rows": rows})
+                own = {"ids": ids[present.astype(np.intp) - 1], "rows": rows}
+                self.grown.write(block.number, local, found, own)
         return watch.result(block.number, len(present))
 
-    def _rows(self, local: NDArray[np.uint32], n: int, block: Block, semantic: NDArray[np.uint8]) -> Rows:
+    def _rows(self, found: Runs, n: int, block: Block, semantic: NDArray[np.uint8]) -> Rows:
         tissue = None if self.tissue is None else self.tissue.read(block.core)
-        return fragment_table(local, n, block.core, self.extent, np.ascontiguousarray(semantic), tissue)
+        return rows_of_runs(found, n, block.core, self.extent, np.ascontiguousarray(semantic), tissue)

@@ -1,4 +1,4 @@
-"""Probability maps -> block-local labels of the seeds, their fragment rows and the block's faces."""
+"""Probability maps -> block-local labels of the seeds, their fragment rows and the block's faces, in one table."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from pipeline.grid import Block, BlockGrid
 from pipeline.ops.fragments import painted, rows_of_runs
 from pipeline.ops.label import Connectivity, seeds, to_uint8
 from pipeline.ops.run_labels import label_runs
-from pipeline.ops.stitch import rim
 from pipeline.stage import BlockResult, Stopwatch, digest
 from pipeline.stages.collars import Collars
-from pipeline.tables import BlockTables
+from pipeline.stages.stored_labels import StoredLabels
 from pipeline.volume import Volume
 
 
@@ -20,17 +19,14 @@ from pipeline.volume import Volume
 class LabelStage:
     """Seeds of each block labelled 1..n; ``count`` of a result is n.
 
-    ``semantic_above`` and ``boundary_below`` are on the 0..255 scale. ``rows`` and ``rims`` take a file for every block
-    with n > 0, so that stitching reads faces of a few kB instead of decoding whole chunks; ``collars``, where there are
-    any, do the same for growth.
+    ``semantic_above`` and ``boundary_below`` are on the 0..255 scale. ``labels`` take every block with n > 0, with its
+    ``rows``; ``collars``, where there are any, its outermost voxels, so that growth reads no whole neighbours.
     """
 
     semantic: Volume
     boundary: Volume
     upstream: str
-    labels: Volume
-    rows: BlockTables
-    rims: BlockTables
+    labels: StoredLabels
     grid: BlockGrid
     extent: Vec3
     semantic_above: int
@@ -39,7 +35,7 @@ class LabelStage:
     collars: Collars | None = None
 
     name = "label"
-    version = 2
+    version = 3
 
     @property
     def fingerprint(self) -> str:
@@ -71,10 +67,8 @@ class LabelStage:
             labels = painted(found, found.label, block.core.shape)
             rows = rows_of_runs(found, n, block.core, self.extent, semantic)
         with watch("write"):
-            if n:  # an empty block has no chunks, nor had it any in an attempt before
-                self.labels.write(block.core, labels)
-                self.rows.write(block.number, {"rows": rows})
-                self.rims.write(block.number, rim(labels).to_arrays())
+            if n:
+                self.labels.write(block.number, labels, found, {"rows": rows})
             if self.collars is not None:
                 self.collars.write(block, labels, semantic)
         return watch.result(block.number, n)

@@ -1,4 +1,4 @@
-"""Rims of neighbouring blocks -> how many neighbouring voxels of an instance lie on both sides of a block's border."""
+"""Labels with their final ids -> how many neighbouring voxels each instance has, what its surface is measured from."""
 
 from __future__ import annotations
 
@@ -12,21 +12,23 @@ from pipeline.formats import Array
 from pipeline.geometry import Vec3, vec3
 from pipeline.grid import Block, BlockGrid
 from pipeline.ops.relabel import numbered
-from pipeline.ops.stitch import Rim, contact, forward_offsets, opposite
-from pipeline.ops.surface import DIRECTIONS, pairs_across
+from pipeline.ops.stitch import contact, forward_offsets, opposite
+from pipeline.ops.surface import DIRECTIONS, pairs_across, pairs_of_runs
 from pipeline.stage import BlockResult, Stopwatch, digest
+from pipeline.stages.stored_labels import StoredLabels
 from pipeline.tables import BlockTables, open_table
 
 
 @dataclass(frozen=True)
 class MeasureStage:
-    """Pairs of voxels of one instance across each block's forward faces, edges and corners.
+    """Pairs of neighbouring voxels of one instance: inside each block, and across its forward faces, edges and corners.
 
-    Together with those inside the blocks (``RelabelStage``) every pair is counted once, whatever the blocks. Reads
-    ``rims`` and the blocks' slices of the table, no voxels. ``count`` of a result is the number of rows stored.
+    Every pair is counted once, whatever the blocks. Reads the runs of the block's labels, rims of its neighbours and
+    the blocks' slices of the table, no voxels. ``pairs`` takes, for every block that holds an instance, its ``ids``
+    (ascending) and their counts in 13 directions (``pairs``, one row an id); ``count`` is how many rows.
     """
 
-    rims: BlockTables
+    labels: StoredLabels
     offsets: Path
     table: Path
     pairs: BlockTables
@@ -34,7 +36,7 @@ class MeasureStage:
     grid: BlockGrid
 
     name = "measure"
-    version = 1
+    version = 2
 
     @property
     def fingerprint(self) -> str:
@@ -52,21 +54,20 @@ class MeasureStage:
         if not len(present):
             return watch.result(block.number)
         with watch("op"):
-            pairs = self._across(block, ids, present, group)
-            crossing = np.flatnonzero(pairs.any(axis=1))
+            pairs = pairs_of_runs(self.labels.runs(block.number), block.core.shape, group, len(present))
+            pairs += self._across(block, ids, present, group)
         with watch("write"):
-            if len(crossing):
-                self.pairs.write(block.number, {"ids": present[crossing], "pairs": pairs[crossing]})
-        return watch.result(block.number, len(crossing))
+            self.pairs.write(block.number, {"ids": present, "pairs": pairs})
+        return watch.result(block.number, len(present))
 
     def _across(self, block: Block, ids: FinalIds, present: Array, group: Array) -> Array:
         counts = np.zeros((len(present), len(DIRECTIONS)), np.uint64)
-        own = Rim.from_arrays(self.rims.opened(block.number))
+        own = self.labels.rim(block.number)
         for step, other in self._neighbours(block):
             ours = _looked_up(contact(own, step), group)
             theirs = _found(ids.of(other), present)
             if ours.any() and theirs.any():
-                across = contact(Rim.from_arrays(self.rims.opened(other)), opposite(step))
+                across = contact(self.labels.rim(other), opposite(step))
                 counts += pairs_across(ours, _looked_up(across, theirs), step, len(present))
         return counts
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.geometry import Box, vec3
+from pipeline.geometry import Box
 from pipeline.grid import BlockGrid
 from pipeline.ops.relabel import looked_up, relabel
+from pipeline.stages.stored_labels import StoredLabels
 from pipeline.tables import BlockTables, open_table
-from pipeline.volume import Volume
 
 Ids = npt.NDArray[np.uint64]
 Local = Callable[[Box], npt.NDArray[np.uint32]]
@@ -24,14 +24,14 @@ class Provisional:
     """Provisional instances as stored: seeds after the merge, or what growth made of them.
 
     Attributes:
-        labels: block-local labels 1..n, uint32.
+        labels: block-local labels 1..n.
         grid: the blocks they are local to.
         offsets: table of length ``len(grid) + 1``; block b holds ``offsets[b + 1] - offsets[b]`` labels.
         source: where the ids stand: the merge's table (block b: ``table[offsets[b]:offsets[b + 1]]``), or the blocks'
             tables of the growth (``ids``).
     """
 
-    labels: Volume
+    labels: StoredLabels
     grid: BlockGrid
     offsets: Path
     source: Path | BlockTables
@@ -42,24 +42,22 @@ class Provisional:
 
     def read(self, box: Box) -> Ids:
         """Instance ids of a box inside the extent, which may reach over several blocks: uint64, z, y, x."""
-        parts = list(self._parts(box))
         ids = np.zeros(box.shape, np.uint64)
-        local = self._local(parts)
-        for part, of_labels in parts:
-            ids[part.slices(box.start)] = relabel(local(part), of_labels)
+        for part, of_labels in self._parts(box):
+            ids[part.slices(box.start)] = relabel(self.labels.read(part), of_labels)
         return ids
 
     def read_compact(self, box: Box, local: Local | None = None) -> tuple[npt.NDArray[np.uint32], Ids]:
         """As ``read``, as labels 1..n and the ids of these, ascending: uint32, which takes half the time in most ops.
 
         The ids are those of all blocks that the box meets; not every one needs to occur in the box. ``local`` reads
-        the stored labels of a box inside one block, where there is a faster way than from their array.
+        the stored labels of a box inside one block, where there is a faster way than from all of its runs.
         """
         parts = list(self._parts(box))
         labels = np.zeros(box.shape, np.uint32)
         ids = np.unique(np.concatenate([of_labels for _, of_labels in parts] or [np.zeros(0, np.uint64)]))
         ids = ids[ids > 0]
-        local = local or self._local(parts)
+        local = local or self.labels.read
         for part, of_labels in parts:
             numbers = np.zeros(len(of_labels) + 1, np.uint32)
             numbers[1:] = (np.searchsorted(ids, of_labels) + 1) * (of_labels > 0)
@@ -73,17 +71,6 @@ class Provisional:
             ids = ids_of(block.number)
             if ids.any():
                 yield block.core.clipped(box), ids
-
-    def _local(self, parts: Sequence[tuple[Box, Ids]]) -> Local:
-        """The stored labels of each part, from one read of all."""
-        if not parts:
-            return lambda part: np.zeros(part.shape, np.uint32)
-        hull = Box(
-            vec3(min(part.start[axis] for part, _ in parts) for axis in range(3)),
-            vec3(max(part.stop[axis] for part, _ in parts) for axis in range(3)),
-        )
-        stored = self.labels.read(hull)
-        return lambda part: np.ascontiguousarray(stored[part.slices(hull.start)])
 
     def _look_up(self) -> Callable[[int], Ids]:
         """``ids_of`` with its tables open: opening them takes longer than a look."""

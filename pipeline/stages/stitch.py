@@ -11,8 +11,9 @@ from pipeline.formats import Array
 from pipeline.geometry import vec3
 from pipeline.grid import Block, BlockGrid
 from pipeline.ops.label import Connectivity
-from pipeline.ops.stitch import Rim, forward_offsets, global_pairs, touching_pairs
+from pipeline.ops.stitch import forward_offsets, global_pairs, touching_pairs
 from pipeline.stage import BlockResult, Stopwatch, digest
+from pipeline.stages.stored_labels import StoredLabels
 from pipeline.tables import BlockTables, open_table
 
 
@@ -23,7 +24,7 @@ class StitchStage:
     ``offsets`` is a table of length ``len(grid) + 1``: block b holds fragments ``offsets[b] .. offsets[b + 1]``.
     """
 
-    rims: BlockTables
+    labels: StoredLabels
     offsets: Path
     pairs: BlockTables
     upstream: str
@@ -64,7 +65,7 @@ class StitchStage:
         found = [np.zeros((0, 2), np.int64)]
         if offsets[block.number] == offsets[block.number + 1]:
             return found[0]
-        own = Rim.from_arrays(self.rims.opened(block.number))
+        own = self.labels.rim(block.number)
         for step in forward_offsets(self.connectivity):
             index = vec3(i + d for i, d in zip(block.index, step, strict=True))
             if not self.grid.has(index):
@@ -72,6 +73,6 @@ class StitchStage:
             other = self.grid.number_of(index)
             if offsets[other] == offsets[other + 1]:
                 continue
-            pairs = touching_pairs(own, Rim.from_arrays(self.rims.opened(other)), step, self.connectivity)
+            pairs = touching_pairs(own, self.labels.rim(other), step, self.connectivity)
             found.append(global_pairs(pairs, int(offsets[block.number]), int(offsets[other])))
         return np.concatenate(found)

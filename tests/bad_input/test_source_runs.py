@@ -92,7 +92,7 @@ def test_a_crop_that_misses_no_block_is_taken(source: Path, tmp_path: Path, tera
 
 @pytest.mark.parametrize(
     ("array", "stage"),
-    [("labels", "label"), ("grown", "grow"), ("segmentation", "relabel"), ("boundary/0", "predict")],
+    [("segmentation", "relabel"), ("boundary/0", "predict")],
 )
 def test_each_array_is_held_to_the_stage_that_writes_it(array: str, stage: str, source: Path, tmp_path: Path) -> None:
     address = f"{source}/arrays/{array}"
@@ -187,26 +187,31 @@ def test_a_torn_chunk_of_an_intermediate_array_is_named_with_the_stage_that_make
     source: Path, raw: str, tiny_model: Path, teramito: Teramito
 ) -> None:
     undisturbed = result_of(source)
-    for name in ("report.json", "ledgers/grow.ledger"):  # a run that was killed before it grew
-        (source / name).unlink()
-    chunk = _chunks(source, "labels")[0]
+    exports = list((source / "ledgers").glob("export-segmentation-*"))
+    for path in (source / "report.json", *exports):  # a run that was killed before it exported
+        path.unlink()
+    chunk = _chunks(source, "segmentation")[0]
     chunk.write_bytes(chunk.read_bytes()[:-9])
     given = arguments(raw, source, tiny_model, BLOCKS)
     said = teramito("run", *given)
-    said.refuses("stage grow:", "the others are kept", f"{source}/arrays/labels [")
-    said.refuses(f"{source}/arrays/labels is damaged: to make it again, delete {source}/ledgers/label.ledger")
-    done = [line.split()[0] for line in ledger_lines(source, "grow") if " ! " not in line]
-    assert 0 < len(done) < 5
-    _forget(source, "label", *(n for n in range(5) if str(n) not in done))  # "or in it the lines of the damaged blocks"
+    said.refuses("stage export-segmentation-mip0:", "the others are kept", f"{source}/arrays/segmentation [")
+    said.refuses(f"{source}/arrays/segmentation is damaged: to make it again, delete {source}/ledgers/relabel.ledger")
+    before = ledger_lines(source, "relabel")
+    _forget(source, "relabel", int(before[0].split()[0]))  # "or in it the lines of the damaged blocks"
     assert teramito("run", *given).code == 0
-    again = [line.split()[0] for line in ledger_lines(source, "grow")]
-    assert sorted(again) == list("01234")  # what follows from labels made again is made again too
+    again = ledger_lines(source, "relabel")
+    assert again[:-1] == before[1:] and again[-1].split()[0] == before[0].split()[0]
     result_of(source).require_same(undisturbed)
 
 
 @pytest.mark.parametrize(
     ("table", "kept"),
-    [("label-rims", "predict label"), ("label-rows", "predict label stitch"), ("stitch-pairs", "predict label stitch")],
+    [
+        ("label", "predict label"),
+        ("label", "predict label stitch"),
+        ("stitch-pairs", "predict label stitch"),
+        ("grow", "predict label stitch grow"),
+    ],
 )
 def test_a_torn_table_of_a_block_is_named_and_made_again_as_the_message_says(
     table: str, kept: str, source: Path, raw: str, tiny_model: Path, teramito: Teramito
@@ -219,7 +224,7 @@ def test_a_torn_table_of_a_block_is_named_and_made_again_as_the_message_says(
     said = teramito("run", *given)
     ledger = source / "ledgers" / f"{table.split('-')[0]}.ledger"
     said.refuses(str(torn), "a table of a block must be there whole", f"delete {ledger} (or in it the lines of block")
-    if table == "label-rims":  # found by a block: the others go on
+    if kept == "predict label":  # found by a block: the others go on
         said.refuses("stage stitch:", "the others are kept")
     ledger.unlink()
     assert teramito("run", *given).code == 0

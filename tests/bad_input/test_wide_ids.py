@@ -16,10 +16,12 @@ from pipeline.executor import SerialExecutor, run_stage
 from pipeline.export import Layer, create_layers, export_levels
 from pipeline.grid import BlockGrid
 from pipeline.ledger import Ledger
+from pipeline.ops.fragments import runs
 from pipeline.ops.relabel import compact, relabel
 from pipeline.run import create_if_missing, stored_volume
 from pipeline.stages.export import ExportStage
 from pipeline.stages.relabel import RelabelStage
+from pipeline.stages.stored_labels import StoredLabels
 from pipeline.tables import BlockTables, write_table
 from pipeline.volume import Volume, open_volume
 
@@ -60,22 +62,18 @@ def segmentation(tmp_path_factory: pytest.TempPathFactory) -> Volume:
     folder = tmp_path_factory.mktemp("wide")
     grid = BlockGrid(SHAPE, (8, 12, 22))
     like = open_volume(write_volume(folder / "like", np.zeros(SHAPE, np.uint8)))
-    labels, made = (
-        stored_volume(str(folder / name), grid, dtype, like, (8, 12, 22))
-        for name, dtype in (("labels", "uint32"), ("segmentation", "uint64"))
-    )
-    for volume in (labels, made):
-        create_if_missing(volume, grid)
+    labels = StoredLabels(BlockTables(folder / "labels"), grid)
+    made = stored_volume(str(folder / "segmentation"), grid, "uint64", like, (8, 12, 22))
+    create_if_missing(made, grid)
     counts, table = [], []
     for block in grid:
         local, present = compact(np.ascontiguousarray(_ids()[block.core.slices()]))
-        labels.write(block.core, local)
+        labels.write(block.number, local, runs(local), {})
         counts.append(len(present))
         table.append(present)
     write_table(folder / "offsets.npy", np.concatenate([[0], np.cumsum(counts)]))
     write_table(folder / "table.npy", np.concatenate(table))
-    pairs = BlockTables(folder / "relabel-pairs")
-    stage = RelabelStage(labels, folder / "offsets.npy", folder / "table.npy", "0", made, pairs, grid)
+    stage = RelabelStage(labels, folder / "offsets.npy", folder / "table.npy", "0", made, grid)
     with Ledger(folder / "relabel.ledger", stage.name, stage.fingerprint, len(grid)) as ledger:
         run_stage(stage, ledger, SerialExecutor())
     return made

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from pipeline.geometry import Box, Vec3, vec3
 from pipeline.grid import Block, BlockGrid
-from pipeline.ops.fragments import fragment_table
+from pipeline.ops.fragments import fragment_table, runs
 from pipeline.ops.label import Connectivity, label
-from pipeline.ops.stitch import rim
 from pipeline.ops.supermerge import super_grids
 from pipeline.stages.merge import write_merge, write_offsets, write_supermerge
 from pipeline.stages.stitch import StitchStage
+from pipeline.stages.stored_labels import StoredLabels
 from pipeline.stages.supermerge import SuperMergeStage, UnionTables, fitting_side, super_side
 from pipeline.tables import BlockTables, StoredArrays
 
@@ -45,19 +45,19 @@ class Stored:
     @classmethod
     def of(cls, folder: Path, volume: Mask, block: Vec3, connectivity: Connectivity) -> Stored:
         grid = BlockGrid(vec3(volume.shape), block)
-        rows, rims, pairs = (BlockTables(folder / name) for name in ("rows", "rims", "pairs"))
+        labels, pairs = StoredLabels(BlockTables(folder / "label"), grid), BlockTables(folder / "pairs")
         counts = np.zeros(len(grid), np.int64)
         for each in grid:
             local, n = label(volume[each.core.slices()], connectivity)
             if n:
-                rows.write(each.number, {"rows": fragment_table(local, n, each.core, grid.extent)})
-                rims.write(each.number, rim(local).to_arrays())
+                rows = fragment_table(local, n, each.core, grid.extent)
+                labels.write(each.number, local, runs(local), {"rows": rows})
             counts[each.number] = n
         write_offsets(folder / "offsets.npy", counts)
-        stitch = StitchStage(rims, folder / "offsets.npy", pairs, "labels", grid, connectivity)
+        stitch = StitchStage(labels, folder / "offsets.npy", pairs, "labels", grid, connectivity)
         pair_counts = np.array([stitch(each).count for each in grid])
         write_offsets(folder / "pair-offsets.npy", pair_counts)
-        return cls(folder, stitch, rows, counts, pair_counts)
+        return cls(folder, stitch, labels.tables, counts, pair_counts)
 
     def plain(self, minimum: int) -> Ids:
         table = self.folder / f"plain-{minimum}.npy"
@@ -142,7 +142,7 @@ def may_read(stage: SuperMergeStage, block: Block) -> set[tuple[str, int]]:
     if stage.below is not None:
         return {(stage.below.unions.tables.folder.name, number) for number in members}
     around = {near.number for near in stage.blocks_of_level().covering(block.core.grown((1, 1, 1)))}
-    return {("rows", number) for number in members} | {("pairs", number) for number in around}
+    return {("label", number) for number in members} | {("pairs", number) for number in around}
 
 
 @pytest.mark.parametrize("number", range(6))
@@ -156,7 +156,7 @@ def test_a_super_block_reads_only_itself_and_its_neighbours_and_hands_up_only_wh
         for block in stage.grid:
             with watched_reads() as read:
                 stage(block)
-            own = {("rows", each.number) for each in stage.members(block.core) if stored.counts[each.number]}
+            own = {("label", each.number) for each in stage.members(block.core) if stored.counts[each.number]}
             assert own <= read or stage.below is not None
             assert read <= may_read(stage, block)
             found = stage.unions.read(block.number)

@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 
 from pipeline.errors import BadInput
 from pipeline.executor import Executor, PicklingExecutor, SerialExecutor
-from pipeline.formats import ome_zarr
 from pipeline.geometry import Box, Vec3
 from pipeline.grid import BlockGrid
 from pipeline.ops.bridge import bridged
+from pipeline.ops.fragments import runs
 from pipeline.ops.relabel import compact
 from pipeline.stages import bridge
 from pipeline.stages.bridge import BridgeStage, bridged_pairs
 from pipeline.stages.provisional import Provisional
+from pipeline.stages.stored_labels import StoredLabels
 from pipeline.tables import BlockTables, write_table
-from pipeline.volume import open_volume
 
 EXTENT = (14, 21, 23)
 GAP = 2
@@ -41,18 +41,16 @@ def broken_columns() -> Ids:
 def stored(folder: Path, ids: Ids, block: Vec3, *, grown: bool) -> Provisional:
     """The ids as a run leaves them: labels of each block, with the ids in one table or beside the blocks."""
     grid = BlockGrid(EXTENT, block)
-    ome_zarr.create(str(folder / "labels"), EXTENT, grid.padded_extent, block, "uint32", None)
-    labels, tables = open_volume(str(folder / "labels")), BlockTables(folder / "rows")
+    labels = StoredLabels(BlockTables(folder / "labels"), grid)
     held = []
     for each in grid:
         local, present = compact(np.ascontiguousarray(ids[each.core.slices()]))
         held.append(present)
         if len(present):
-            labels.write(each.core, local)
-            tables.write(each.number, {"ids": present})
+            labels.write(each.number, local, runs(local), {"ids": present})
     write_table(folder / "offsets.npy", np.cumsum([0, *map(len, held)]))
     write_table(folder / "merge.npy", np.concatenate(held))
-    return Provisional(labels, grid, folder / "offsets.npy", tables if grown else folder / "merge.npy")
+    return Provisional(labels, grid, folder / "offsets.npy", labels.tables if grown else folder / "merge.npy")
 
 
 def run(stage: BridgeStage, executor: Executor) -> NDArray[np.int64]:

@@ -33,13 +33,14 @@ from pipeline.instance_table import (
     totals,
     write_instance_table,
 )
-from pipeline.ops.fragments import fragment_table
+from pipeline.ops.fragments import fragment_table, runs
 from pipeline.ops.instances import instance_table
 from pipeline.ops.relabel import compact
 from pipeline.ops.surface import pairs_within
 from pipeline.run import RunDirectory, counts_of, create_if_missing, open_ledger, stored_volume
 from pipeline.stages.measure import MeasureStage
 from pipeline.stages.relabel import RelabelStage
+from pipeline.stages.stored_labels import StoredLabels
 from pipeline.tables import write_table
 from pipeline.volume import Volume
 
@@ -73,29 +74,27 @@ def stored_parts(folder: Path, ids: Ids, block: Vec3, executor: Executor | None 
     """What labelling leaves behind, made into parts of the table by the real stages."""
     directory, grid = RunDirectory(folder), BlockGrid(ids.shape, block)
     like = Volume("", "", "zarr", ids.shape, "uint32", block, SIZE, OFFSET)
-    labels, segmentation = (stored_volume(directory.array(t), grid, t, like, block) for t in ("uint32", "uint64"))
-    create_if_missing(labels, grid)
+    segmentation = stored_volume(directory.array("segmentation"), grid, "uint64", like, block)
     create_if_missing(segmentation, grid)
-    rows, pairs, across = (directory.block_tables(name) for name in ("rows", "pairs", "across"))
+    labels, pairs = StoredLabels(directory.block_tables("labels"), grid), directory.block_tables("pairs")
     present = []
     for each in grid:
         local, found = compact(ids[each.core.slices()])
-        labels.write(each.core, local)
         semantic = np.ascontiguousarray(semantic_of(ids)[each.core.slices()])
-        rows.write(each.number, {"rows": fragment_table(local, len(found), each.core, ids.shape, semantic)})
+        rows = fragment_table(local, len(found), each.core, ids.shape, semantic)
+        labels.write(each.number, local, runs(local), {"rows": rows})
         present.append(found)
     offsets, table = folder / "offsets.npy", folder / "table.npy"
     counts = np.array(list(map(len, present)))
     write_table(offsets, np.concatenate([[0], np.cumsum(counts)]))
     write_table(table, np.concatenate(present))
-    relabel = RelabelStage(labels, offsets, table, "", segmentation, pairs, grid)
-    measure = MeasureStage(pairs, offsets, table, across, "", grid)
+    relabel = RelabelStage(labels, offsets, table, "", segmentation, grid)
+    measure = MeasureStage(labels, offsets, table, pairs, "", grid)
     for stage in (relabel, measure):
         with open_ledger(directory, stage) as ledger:
             run_stage(stage, ledger, executor or SerialExecutor())
     assert np.array_equal(segmentation.read(segmentation.box), ids)
-    between = (Counted(pairs, counts_of(directory, relabel)), Counted(across, counts_of(directory, measure)))
-    return Parts(Counted(rows, counts), offsets, table, between)
+    return Parts(Counted(labels.tables, counts), offsets, table, Counted(pairs, counts_of(directory, measure)))
 
 
 def space(ids: Ids) -> Space:
