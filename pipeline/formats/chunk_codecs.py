@@ -143,7 +143,14 @@ def _content_size(frame: bytes) -> int:
 def _planes(voxels: Array) -> list[Bytes]:
     """The lowest bytes of all voxels, their second bytes, ...: as many as the largest fills."""
     used = -(-int(voxels.max(initial=0)).bit_length() // 8)
-    return [(voxels >> np.uint8(8 * place) if place else voxels).astype(np.uint8, copy=False) for place in range(used)]
+    return [_plane(voxels, place) for place in range(used)]
+
+
+def _plane(voxels: Array, place: int) -> Bytes:
+    if not place:
+        return voxels.astype(np.uint8, copy=False)
+    plane = np.empty(voxels.shape, np.uint8)  # 0.2 ms for 2 million uint16, 0.5 by way of shifted ones
+    return np.right_shift(voxels, np.uint8(8 * place), out=plane, casting="unsafe")
 
 
 def _stream(plane: Bytes) -> bytes:
