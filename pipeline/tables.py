@@ -81,9 +81,9 @@ class StoredArrays(Mapping[str, Array]):
                 size = os.fstat(file.fileno()).st_size
             first_line = bytes(self._head).partition(b"\n")[0]
             at = len(first_line) + 1
-            self._stored: dict[str, tuple[np.dtype[Any], tuple[int, ...], int, int]] = {}
+            self._stored: dict[str, tuple[Any, tuple[int, ...], int, int]] = {}
             for name, dtype, shape, length in json.loads(first_line):
-                self._stored[name] = _dtype(dtype), tuple(shape), at, at + length
+                self._stored[name] = dtype, tuple(shape), at, at + length
                 at += length
             if at != size:
                 raise ValueError(f"{size} bytes instead of {at}")
@@ -91,7 +91,7 @@ class StoredArrays(Mapping[str, Array]):
     def __getitem__(self, name: str) -> Array:
         dtype, shape, start, stop = self._stored[name]
         with self._torn():
-            array = np.empty(shape, dtype)
+            array = np.empty(shape, _dtype(dtype))
             if array.size:  # zstd refuses to decode a frame of nothing
                 _ZSTD.decode(self._bytes(start, stop), _bytes_of(array))
         return array
