@@ -77,6 +77,22 @@ OPTIONS: Mapping[Kind, type[InterpolationOptions] | type[Noise2NoiseOptions]] = 
 }
 
 
+def fill_options(kind: Kind, options: dict[str, Any]) -> InterpolationOptions | Noise2NoiseOptions:
+    """Check the options of a network, and fill in those that are not given, in place.
+
+    Raises:
+        ValueError: one is unknown or cannot be; names it.
+    """
+    try:
+        checked = OPTIONS[kind].model_validate_json(json.dumps(options))
+    except ValidationError as error:
+        where, said = _first_error(error)
+        raise ValueError(f"options of {kind}: {where}: {said}") from None
+    options.clear()
+    options.update(checked.model_dump(mode="json"))
+    return checked
+
+
 class Unsharp(BaseModel):
     """An unsharp mask after restoring: x + amount (x - Gaussian(x)).
 
@@ -122,15 +138,9 @@ class RestorerSpec(BaseModel):
 
     @model_validator(mode="after")
     def _options_fit(self) -> RestorerSpec:
-        try:
-            options = OPTIONS[self.kind].model_validate_json(json.dumps(self.options))
-        except ValidationError as error:
-            where, said = _first_error(error)
-            raise ValueError(f"options of {self.kind}: {where}: {said}") from None
-        self.options.clear()
-        self.options.update(options.model_dump(mode="json"))
-        if self.multiple % options.multiple:
-            raise ValueError(f"multiple: the network needs multiples of {options.multiple}")
+        needed = fill_options(self.kind, self.options).multiple
+        if self.multiple % needed:
+            raise ValueError(f"multiple: the network needs multiples of {needed}")
         if self.unsharp is not None and self.kind != "noise2noise":
             raise ValueError("unsharp: of noise2noise only")
         return self

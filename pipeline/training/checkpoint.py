@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,16 @@ def load(path: Path, config: TrainConfig, shards: int) -> dict[str, Any] | None:
     changed = changed_history(before, config, int(content["step"]))
     if content["shards"] != shards:
         changed.append(f"shards ({content['shards']} before, {shards} now)")
+    require_unchanged(path, changed)
+    return content
+
+
+def require_unchanged(path: Path, changed: Sequence[str]) -> None:
+    """Refuse to go on from a checkpoint where fields have changed that its past steps depended on.
+
+    Raises:
+        BadInput: there are such fields.
+    """
     if changed:
         raise BadInput(
             f"{path}: {', '.join(changed)}",
@@ -56,7 +67,6 @@ def load(path: Path, config: TrainConfig, shards: int) -> dict[str, Any] | None:
             "the result would follow from neither configuration",
             "Restore these fields, or choose another `output`.",
         )
-    return content
 
 
 def load_best(path: Path) -> dict[str, Any]:

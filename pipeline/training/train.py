@@ -105,23 +105,16 @@ def finish(run: TrainingRun, stop: threading.Event, validation: Validation | Non
     Raises:
         RunCancelled: `stop` was set; saved after the step in hand.
     """
-    ends = run.config.stage_ends()
+
+    def validate() -> None:
+        if validation is not None:
+            validation()
+        run.group.released()
+        if run.config.begins_from_best(run.step):
+            run.start_from_best()
+
     with torch.backends.cudnn.flags(benchmark=True):
-        while run.step < run.config.steps:
-            entry = run.advance(stop.is_set())
-            stopped = entry.pop("stop")
-            if told is not None:
-                told.add(entry)
-            if run.step % run.config.validate_every == 0 or run.step in ends:
-                if validation is not None:
-                    validation()
-                run.group.released()
-            if run.config.begins_from_best(run.step):
-                run.start_from_best()
-            if run.group.rank == 0 and (stopped or run.step % run.config.checkpoint_every == 0 or run.step in ends):
-                run.save()
-            if stopped:
-                raise RunCancelled(f"stopped after step {run.step}, saved; the same command goes on from there")
+        run.finish(stop, validate, told)
 
 
 class Validation:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+from pictures import drawn, undrawn  # noqa: F401
 from tiny_training import write_discs
 
 

@@ -22,11 +22,11 @@ from pipeline.training import checkpoint
 from pipeline.training.config import Optimiser
 from pipeline.training.curves import curves
 from pipeline.training.history import History
-from pipeline.training.loop import TrainingDiverged
 from pipeline.training.restoration.config import RestorationConfig
 from pipeline.training.restoration.loop import RestorationRun
 from pipeline.training.restoration.train import train_restorer
 from pipeline.training.sources import RawSource
+from pipeline.training.state import TrainingDiverged
 from pipeline.training.task import read_task, require_startable
 
 CONFIGS = Path(__file__).parents[2] / "pipeline" / "training" / "configs"
@@ -37,6 +37,7 @@ def texture(tmp_path: Path) -> str:
     return write_texture(tmp_path / "texture.npz")
 
 
+@pytest.mark.usefixtures("drawn")
 @pytest.mark.parametrize("task", ["interpolation", "noise2noise"])
 def test_a_short_training_makes_unseen_slices_better_than_their_neighbours_do(
     task: str, texture: str, tmp_path: Path
@@ -177,8 +178,8 @@ def test_a_validation_volume_without_a_slice_between_two_others_is_refused(textu
         ({"crop": (32, 64)}, "height and width are equal"),
         ({"overlap": (32, 8)}, "less than the patch"),
         ({"steps": 3}, "at most their number"),
-        ({"options": {"widths": [4, 6], "taps": 4}}, r"options\..*odd"),
-        ({"options": {"width": 6}}, "options.width: Extra inputs"),
+        ({"options": {"widths": [4, 6], "taps": 4}}, "options of interpolation: taps.*odd"),
+        ({"options": {"width": 6}}, "options of interpolation: width: Extra inputs"),
         ({"task": "noise2noise", "gaps": (1, 2)}, "adjacent slices"),
         ({"volumes": ()}, "at least 1 item"),
         ({"volumes": (RawSource(raw="a.npz", weight=0.0),)}, "weight above 0"),

@@ -19,8 +19,8 @@ from pipeline.errors import BadInput, RunCancelled
 from pipeline.model.load import load_model
 from pipeline.training import checkpoint
 from pipeline.training.config import Optimiser, TrainConfig, VolumeSource
-from pipeline.training.loop import TrainingDiverged
 from pipeline.training.start import checked_network, initial_weights
+from pipeline.training.state import TrainingDiverged
 from pipeline.training.thresholds import SEMANTIC
 from pipeline.training.train import train
 
@@ -37,6 +37,7 @@ def wait_for_steps(c: TrainConfig, steps: int) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_short_training_finds_dark_discs_and_their_instances(volume: str, tmp_path: Path) -> None:
     c = config(
         volume,
@@ -135,7 +136,7 @@ def test_two_processes_end_when_the_first_is_killed(volume: str, tmp_path: Path)
 def test_a_process_that_dies_ends_the_training_and_is_named(volume: str, tmp_path: Path) -> None:
     import psutil
 
-    c = config(volume, tmp_path / "run", stages=(stage(100_000),), device="cpu", processes=2)
+    c = config(volume, tmp_path / "run", stages=(stage(100_000),), device="cpu", processes=2, checkpoint_every=1)
     (tmp_path / "config.json").write_text(c.model_dump_json())
     command = [sys.executable, "-m", "pipeline.training.train", str(tmp_path / "config.json")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -226,6 +227,7 @@ def test_a_learning_rate_that_is_far_too_high_is_told_not_written(volume: str, t
         options={**OPTIONS, "norm": "none"},
         optimiser=Optimiser(learning_rate=1e12, warmup_steps=0, gradient_norm=None),
         stages=(stage(30),),
+        checkpoint_every=1,
     )
     with pytest.raises(TrainingDiverged):
         train(c)
@@ -387,9 +389,11 @@ def test_a_compiled_network_takes_the_same_steps(volume: str, tmp_path: Path, mo
         return compiled(function, backend="eager")
 
     monkeypatch.setattr(torch, "compile", traced)
-    runs = [begun(config(volume, tmp_path / str(on), compile=on)) for on in (True, False)]
+    runs = [begun(config(volume, tmp_path / str(on), compile=on, shards=1)) for on in (True, False)]
     one, two = ([run.advance()["loss"] for _ in range(2)] for run in runs)
-    assert len(asked) == 2  # a replica for each shard
+    assert len(asked) == 1
+    begun(config(volume, tmp_path / "two", compile=True, shards=2))
+    assert len(asked) == 1 + 2  # a replica for each shard; tracing begins with the first step
     assert one == pytest.approx(two, rel=1e-5)
 
 

@@ -89,7 +89,8 @@ def test_the_thresholds_chosen_fit_the_maps(quick: bool) -> None:
 def test_validation_gives_the_very_maps_and_scores_of_the_pipeline(volume: str, tmp_path: Path) -> None:
     """The network in training and `teramito run` with the model that comes of it, on the same volume."""
     other = write_discs(tmp_path / "other.npz", depth=6, seed=1)
-    c = config(volume, tmp_path / "train", validation=(VolumeSource(raw=other),), stages=(stage(20),))
+    seldom = {"validate_every": 10, "checkpoint_every": 20}
+    c = config(volume, tmp_path / "train", validation=(VolumeSource(raw=other),), stages=(stage(20),), **seldom)
     spec = train(c)
     held = load_volume(c.validation[0], c)
     run = begun(c)

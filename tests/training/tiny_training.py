@@ -47,7 +47,7 @@ def config(volume: str, output: Path, **changes: Any) -> TrainConfig:
         "optimiser": optimiser(),
         "shards": 2,
         "freeze_norm_steps": 1,
-        "checkpoint_every": 1,
+        "checkpoint_every": 3,
         "validate_every": 3,
         "patch": (4, 32, 32),
         "overlap": (1, 8, 8),

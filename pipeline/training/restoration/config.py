@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, model_validator
 
-from pipeline.model.restorer_spec import OPTIONS, Unsharp
+from pipeline.model.restorer_spec import Unsharp, fill_options
 from pipeline.training.config import Optimiser
 from pipeline.training.sources import STRICT, Positive, RawSource, VoxelSize
 
@@ -87,13 +86,7 @@ class RestorationConfig(BaseModel):
 
     @model_validator(mode="after")
     def _options_fit(self) -> RestorationConfig:
-        try:
-            options = OPTIONS[self.task].model_validate_json(json.dumps(self.options))
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise ValueError(f"options.{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-        self.options.clear()
-        self.options.update(options.model_dump(mode="json"))
+        fill_options(self.task, self.options)
         return self
 
     @property

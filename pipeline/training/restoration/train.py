@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.errors import BadInput, RunCancelled, raise_all
+from pipeline.errors import BadInput, raise_all
 from pipeline.model.restorer import NETWORKS
 from pipeline.training.curves import draw
 from pipeline.training.log import Progress, TrainingLog
@@ -52,7 +52,8 @@ def train_restorer(config: RestorationConfig, progress: Progress | None = None) 
     output.mkdir(parents=True, exist_ok=True)
     with stoppable() as stop:
         run = RestorationRun(config, samples, output, device_of(config))
-        _finish(run, stop, validation, TrainingLog(output, progress, run.step))
+        told = TrainingLog(output, progress, run.step)
+        run.finish(stop, partial(_validate, run, validation, told), told)
         if config.select == "best" and validation:
             log.info("the best validated weights are those of step %d", run.load_best())
         return export(run.average, config, output)
@@ -69,20 +70,6 @@ def require_trainable(config: RestorationConfig) -> None:
     multiple = int(network.multiple)  # type: ignore[arg-type]
     sizes = {"crop": config.crop, "patch": config.patch}
     raise_all([_misfit(name, size, multiple) for name, size in sizes.items() if any(n % multiple for n in size)])
-
-
-def _finish(run: RestorationRun, stop: threading.Event, validation: Sequence[Stack], told: TrainingLog) -> None:
-    """Take all steps that are left; log, validate and save on the way."""
-    config = run.config
-    while run.step < config.steps:
-        stopped = stop.is_set()
-        told.add(run.advance())
-        if run.step % config.validate_every == 0 or run.step == config.steps:
-            _validate(run, validation, told)
-        if stopped or run.step % config.checkpoint_every == 0 or run.step == config.steps:
-            run.save()
-        if stopped:
-            raise RunCancelled(f"stopped after step {run.step}, saved; the same command goes on from there")
 
 
 def _validate(run: RestorationRun, stacks: Sequence[Stack], told: TrainingLog) -> None:
