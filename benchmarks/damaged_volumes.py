@@ -16,7 +16,7 @@ from pipeline.formats import ome_zarr
 from pipeline.geometry import FloatVec3, Vec3
 from pipeline.ops.label import label
 from pipeline.phantom import Phantom
-from pipeline.phantom.damage import KINDS, plant
+from pipeline.phantom.damage import KINDS, Damage, plant
 from pipeline.volume import open_volume
 
 UInt8 = NDArray[np.uint8]
@@ -42,9 +42,16 @@ class Labelled:
     voxel_size_nm: FloatVec3
     spacing: int = 6
 
-    def planted(self, strength: float) -> tuple[UInt8, UInt8]:
-        """Damaged grey levels and what was damaged, by the seed of all figures; all kinds in turn."""
-        return plant(self.raw, self.voxel_size_nm, KINDS, strength, SEED, self.spacing)
+    def planted(self, strength: float, seed: int = SEED) -> tuple[UInt8, UInt8]:
+        """Damaged grey levels and what was damaged, by default by the seed of all figures; all kinds in turn."""
+        return plant(self.raw, self.voxel_size_nm, KINDS, strength, seed, self.spacing)
+
+    def nearest_kinds(self, strength: float, seed: int) -> list[str]:
+        """For each slice of what ``planted`` gives, the kind of the damage that is nearest to it."""
+        z, y, x = self.raw.shape
+        damage = Damage((z, y, x), self.voxel_size_nm, seed, strength, KINDS, self.spacing)
+        events = {at: event.kind for at in range(z) if (event := damage.event(at))}
+        return [events[min(events, key=lambda at: (abs(at - here), at))] for here in range(z)]
 
     def planted_kind(self, strength: float, kind: str) -> tuple[UInt8, UInt8]:
         """Likewise of one kind, and less often: detection takes what a sixth of a volume shows for sound."""

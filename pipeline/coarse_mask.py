@@ -12,7 +12,7 @@ from pipeline.geometry import Box, Vec3, vec3
 from pipeline.ops.resample import coarse_box
 from pipeline.source_run import open_complete
 from pipeline.statistics import require_finite
-from pipeline.volume import Volume
+from pipeline.volume import Volume, states_offset
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +55,8 @@ def open_mask(address: str, source: Volume, what: str) -> CoarseMask:
     least.
 
     Raises:
-        BadInput: the shape is not the volume's nor coarser by whole factors, the voxel sizes contradict it, or a run
-            has not finished it.
+        BadInput: the shape is not the volume's nor coarser by whole factors, the voxel sizes contradict it, the files
+            state that both begin in different places, or a run has not finished it.
     """
     volume = open_complete(address)
     spans = [_factors(n, length) for n, length in zip(source.shape, volume.shape, strict=True)]
@@ -68,7 +68,9 @@ def open_mask(address: str, source: Volume, what: str) -> CoarseMask:
             f"The nearest legal shape is {[*map(_nearest, source.shape, volume.shape)]}.",
         )
     stated = _stated_factors(f"{what} {address}", volume, source, spans)
-    return CoarseMask(volume, source.shape, vec3(map(_factor, spans, stated)))
+    mask = CoarseMask(volume, source.shape, vec3(map(_factor, spans, stated)))
+    _require_place(f"{what} {address}", mask, source)
+    return mask
 
 
 def _factors(length: int, coarse: int) -> range:
@@ -98,6 +100,30 @@ def _stated_factors(what: str, volume: Volume, source: Volume, spans: list[range
             "Correct the mask's voxel size.",
         )
     return list(factors)
+
+
+def _require_place(what: str, mask: CoarseMask, source: Volume) -> None:
+    """Refuse a mask that does not begin where the volume does, where the files state sizes and offsets of both.
+
+    Some give the corner of the first voxel, some its centre: half a voxel of the mask beyond either is the limit.
+    """
+    size, volume = source.voxel_size_nm, mask.volume
+    if size is None or volume.voxel_size_nm is None:
+        return
+    away = [(m - o) / s for m, o, s in zip(volume.offset_nm, source.offset_nm, size, strict=True)]
+    if all(-f / 2 <= voxels <= f - 0.5 for voxels, f in zip(away, mask.factor, strict=True)):
+        return
+    if states_offset(volume) and states_offset(source):
+        raise BadInput(
+            f"{what} at {_place(volume)}, for a volume at {_place(source)}",
+            "both begin in the same place",
+            "a mask that is laid over the wrong place marks the wrong voxels",
+            "Crop both alike, PATH[z0:z1,y0:y1,x0:x1], or correct the mask's offset.",
+        )
+
+
+def _place(volume: Volume) -> str:
+    return ",".join(f"{value:g}" for value in volume.offset_nm) + " nm (z, y, x)"
 
 
 def _factor(span: range, stated: int | None) -> int:

@@ -42,13 +42,14 @@ class BlockSettings(Settings):
     )
 
 
+DenoiseMode = Literal["off", "auto"]
 DamageKind = Literal["missing", "residual", "blur", "intensity", "saturated"]
 
 
 class DenoiseSettings(Settings):
     """What is restored before the network sees it."""
 
-    mode: Literal["off", "auto"] = Field(
+    mode: DenoiseMode = Field(
         "off",
         description="auto: damaged slices and regions are found and restored from their neighbours; with a noise2noise "
         "model every slice is. off: nothing is changed.",
@@ -62,8 +63,8 @@ class DenoiseSettings(Settings):
     kinds: tuple[DamageKind, ...] | None = Field(
         None,
         min_length=1,
-        description="Kinds of detected damage that are replaced. All if empty, but in sections over 20 nm thick not "
-        "blur and intensity: there a blurred slice tells more than its neighbours do.",
+        description="Kinds of detected damage that are replaced. All if empty, but in sections over 20 nm thick blur "
+        "and intensity only get the grey levels of their neighbours and keep what is seen there.",
     )
     sensitivity: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
         1.0, description="Detection: 2 flags what deviates half as much from the rest of the volume."
@@ -83,6 +84,10 @@ class DenoiseSettings(Settings):
         if self.mask is not None and self.kinds is not None:
             raise ValueError("all that a mask marks is replaced: leave kinds out, which choose from what is detected")
         return self
+
+
+# The schema of Prefect's forms takes the word alone only where it says so.
+Denoise = Annotated[DenoiseSettings, BeforeValidator(mode_alone, json_schema_input_type=DenoiseSettings | DenoiseMode)]
 
 
 class PredictSettings(Settings):
@@ -235,7 +240,7 @@ class RunConfig(Settings):
         "decides patch, overlap and thresholds.",
     )
     block: BlockSettings = BlockSettings()
-    denoise: Annotated[DenoiseSettings, BeforeValidator(mode_alone)] = DenoiseSettings()
+    denoise: Denoise = DenoiseSettings()
     predict: PredictSettings = PredictSettings()
     instances: InstanceSettings = InstanceSettings()
     export: ExportSettings = ExportSettings()

@@ -28,6 +28,7 @@ from pipeline.stage import digest
 from pipeline.stages.compare import CompareStage, StoredCells, write_limits
 from pipeline.stages.damage import DamageStage
 from pipeline.stages.inspect import InspectStage, cell_grid, cell_volume, write_slice_table
+from pipeline.stages.relevel import Relevelling
 from pipeline.stages.restore import RestoreStage
 from pipeline.statistics import GreyScale, sample_grey
 from pipeline.step import Step
@@ -166,6 +167,7 @@ def _restore_step(
         spec=denoising.spec,
         device=plan.config.predict.device,
         kinds=denoising.kinds if denoising.detects else None,
+        relevelling=_relevelling(denoising, found),
     )
     arrays = (restored, replaced)
     prepare, finish = partial(create_arrays, arrays, plan.grid), partial(_summarise, directory, stage, found.stage)
@@ -173,12 +175,29 @@ def _restore_step(
     return Step("restore", (stage,), arrays=arrays, tables=tables, prepare=prepare, finish=finish), stage
 
 
+def _relevelling(denoising: DenoisePlan, found: _Found) -> Relevelling | None:
+    """The levels of detected damage, made those of its neighbours as they are shown to the network."""
+    if found.stage is None or not denoising.relevelled:
+        return None
+    return Relevelling(
+        mean=found.stage.cells.mean,
+        damage=found.stage.damage,
+        slices=found.slices,
+        side=denoising.cell[1],
+        kinds=denoising.relevelled,
+        not_of=denoising.kinds,
+        max_gap=denoising.settings.max_gap,
+    )
+
+
 def _summarise(directory: RunDirectory, stage: RestoreStage, damage: DamageStage | None) -> None:
     """Write the histogram of what the network is shown, and what was replaced, in numbers and pictures; once."""
     levels = _levels_table(directory, stage)
     if not levels.exists():
         write_table(levels, sample_grey(stage.restored)[1])
-    if restoration_of(directory).get("fingerprint") == stage.fingerprint:
+    known = restoration_of(directory)
+    drawn = directory.restored_sheet.exists() or not known.get("replaced_voxels")
+    if known.get("fingerprint") == stage.fingerprint and drawn:
         return
     sums = totals(stage)
     write_restored_sheet(stage, directory.restored_sheet, sums)

@@ -34,11 +34,10 @@ from pipeline.evaluation.inputs import (
 from pipeline.evaluation.results import clear, is_comparison, require_unchanged
 from pipeline.evaluation.scores import PRESETS, Scoring, instance_scores
 from pipeline.executor import Executor, Progress, ThreadsExecutor, run_stage
-from pipeline.formats.address import is_remote
 from pipeline.geometry import FloatVec3, Vec3
 from pipeline.grid import BlockGrid
 from pipeline.ledger import Ledger
-from pipeline.run import RunDirectory, claim, identity, open_ledger, recognised
+from pipeline.run import RunDirectory, claim, identity, local_directory, open_ledger, recognised
 from pipeline.source_run import open_complete
 from pipeline.stage import digest
 from pipeline.stages.overlap import OverlapStage
@@ -105,8 +104,10 @@ def comparison(config: EvaluateConfig) -> Comparison:
         BadInput: the volumes differ in shape, hold no labels, or the directory is a URL.
     """
     prediction, truth = (open_complete(segmentation_of(address)) for address in (config.prediction, config.truth))
-    output = None if config.output is None else _directory(config.output)
-    return compared(prediction, truth, config.block.shape, output)
+    directory = None
+    if config.output is not None:
+        directory = local_directory(config.output, "Compare into a directory and copy it.")
+    return compared(prediction, truth, config.block.shape, directory)
 
 
 def compared(
@@ -259,14 +260,3 @@ def voxel_size(config: EvaluateConfig, *volumes: Volume) -> FloatVec3 | None:
     """The voxel size given, or the first that a volume states."""
     stated = (volume.voxel_size_nm for volume in volumes)
     return config.voxel_size_nm or next((size for size in stated if size is not None), None)
-
-
-def _directory(output: str) -> RunDirectory:
-    if is_remote(output):
-        raise BadInput(
-            f"output {output}",
-            "the directory of a comparison is a local or network-mounted path",
-            "its ledger is an append-only file and its lock a file lock",
-            "Compare into a directory and copy it.",
-        )
-    return RunDirectory(Path(output).expanduser().absolute())

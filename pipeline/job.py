@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline import __version__
 from pipeline.coarse_mask import CoarseMask, open_mask
-from pipeline.config import ClusterSettings, InstancesConfig, RunConfig
+from pipeline.config import ClusterSettings, ExportSettings, InstancesConfig, RunConfig
 from pipeline.denoise_plan import located
 from pipeline.denoising import LAYERS as DENOISED_LAYERS
 from pipeline.denoising import denoise_steps, denoising_facts
@@ -26,7 +26,15 @@ from pipeline.labelling import Labelling, Maps, instance_steps
 from pipeline.ops.label import to_uint8
 from pipeline.plan import Plan, block_shape, chunk_shape, make_plan, required_voxel_size
 from pipeline.presets import instance_plan
-from pipeline.run import RunDirectory, claim, identity, mask_identity, recognised, source_fingerprint
+from pipeline.run import (
+    RunDirectory,
+    claim,
+    identity,
+    local_directory,
+    mask_identity,
+    recognised,
+    source_fingerprint,
+)
 from pipeline.source_run import require_complete_array
 from pipeline.stage import digest
 from pipeline.statistics import sample_boxes
@@ -37,6 +45,8 @@ from pipeline.volume import Volume, open_volume
 
 IDENTITIES = ("source", "maps", "model_sha256", "restorer_sha256", "tissue", "damage")
 """What stands among the settings in ``run.json`` and is no setting: what the files were that they name."""
+
+COPY_AFTERWARDS = "Run into a directory and copy RUN/precomputed to the bucket afterwards: teramito convert."
 
 
 @dataclass(frozen=True)
@@ -77,7 +87,7 @@ def run_job(config: RunConfig) -> tuple[Job, Plan]:
     Raises:
         BadInput: the configuration cannot work on this volume.
     """
-    directory = _directory(config.output)
+    directory = local_directory(config.output, COPY_AFTERWARDS)
     plan = make_plan(config)  # its refusals name paths as they were given; everything after takes them as absolute
     plan = _located(plan)
     config = plan.config
@@ -93,10 +103,7 @@ def run_job(config: RunConfig) -> tuple[Job, Plan]:
         "boundary": ("image", maps.boundary, maps.fingerprint),
         "segmentation": ("segmentation", segmentation, final),
     }
-    # The layers of denoising are wanted where it is on.
-    chosen: dict[str, tuple[Kind, Volume, str]] = {
-        name: layers[name] for name in config.export.layers if name in layers
-    }
+    chosen = {name: layers[name] for name in _chosen(config.export.layers, layers)}
     steps = (*denoise, predict, *instances, export_step(directory, chosen, config.export.chunk))
     hashes = one_or_several([member.spec.sha256 for member in plan.members])
     facts = {
@@ -129,7 +136,7 @@ def instances_job(config: InstancesConfig) -> Job:
     Raises:
         BadInput: the maps differ in shape, are no probability maps, or have no voxel size.
     """
-    directory = _directory(config.output)
+    directory = local_directory(config.output, COPY_AFTERWARDS)
     semantic, boundary = (open_volume(url, config.voxel_size_nm) for url in (config.semantic, config.boundary))
     _require_maps(config, semantic, boundary)
     size = required_voxel_size(semantic, config.semantic)
@@ -154,15 +161,18 @@ def instances_job(config: InstancesConfig) -> Job:
     return Job(directory, whole, config.cluster, _manifest(decided, facts), facts)
 
 
-def _directory(output: str) -> RunDirectory:
-    if is_remote(output):
-        raise BadInput(
-            f"output {output}",
-            "a run directory is a local or network-mounted path",
-            "its ledgers are append-only files and its lock is a file lock",
-            "Run into a directory and copy RUN/precomputed to the bucket afterwards: teramito convert.",
-        )
-    return RunDirectory(Path(output).expanduser().absolute())
+def _chosen(names: Sequence[str], layers: Container[str]) -> list[str]:
+    """The names of the layers to write; of the default, all that there are."""
+    there = [name for name in names if name in layers]
+    if len(there) == len(names) or tuple(names) == ExportSettings().layers:
+        return there
+    nearest = ",".join(there or ["segmentation"])
+    raise BadInput(
+        f"export.layers=[{','.join(names)}]",
+        f"{' and '.join(DENOISED_LAYERS)} are layers of denoising, which is off",
+        "where nothing is restored there is nothing to write",
+        f"Leave them out, export.layers=[{nearest}], or restore what is damaged: denoise=auto.",
+    )
 
 
 def _absolute(address: str) -> str:

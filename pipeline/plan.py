@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import prod
 
 from pipeline.config import InstanceSettings, RunConfig
-from pipeline.denoise_plan import DenoisePlan, plan_denoising
+from pipeline.denoise_plan import DenoisePlan, denoise_warnings, plan_denoising
 from pipeline.ensemble import Member, common_multiple, common_scale, load_members, scale_warnings
 from pipeline.errors import BadInput, raise_all
 from pipeline.geometry import FloatVec3, Vec3, vec3
@@ -67,6 +67,7 @@ def make_plan(config: RunConfig) -> Plan:
     patch = vec3(p * s for p, s in zip(op.patch, op.scale, strict=True))
     grid = BlockGrid(source.shape, block_shape(config.block.shape, source.shape, patch))
     grey, histogram = sample_grey(source)
+    denoising = plan_denoising(config.denoise, source, size, config.input, config.predict.batch)
     return Plan(
         config=config,
         source=source,
@@ -79,8 +80,12 @@ def make_plan(config: RunConfig) -> Plan:
         grid=grid,
         chunks=chunk_shape(grid.block),
         instances=instance_plan(config.instances, size, specs[0]),
-        denoising=plan_denoising(config.denoise, source, size, config.input, config.predict.batch),
-        warnings=(*scale_warnings(op.scale, size, specs), *_threshold_warnings(config.instances, size, specs)),
+        denoising=denoising,
+        warnings=(
+            *scale_warnings(op.scale, size, specs),
+            *_threshold_warnings(config.instances, size, specs),
+            *denoise_warnings(denoising, size),
+        ),
     )
 
 

@@ -68,6 +68,7 @@ def write_restored_sheet(stage: RestoreStage, path: Path, sums: Totals, most: in
     """
     shown = [picture(stage, z, int(sums.block[z])) for z in chosen(sums, most)]
     if not shown:
+        path.unlink(missing_ok=True)  # of a restoration before
         return False
     title = f"Restored by {stage.spec.name}: {headline(restoration_summary(stage, sums))}"
     write_png(_drawn(shown, title, stage.op.pixel), path)

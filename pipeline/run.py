@@ -88,6 +88,22 @@ class RunDirectory:
             yield
 
 
+def local_directory(output: str, remedy: str) -> RunDirectory:
+    """The directory at the local path ``output``; nothing is made or looked for.
+
+    Raises:
+        BadInput: it is a URL; says ``remedy``.
+    """
+    if is_remote(output):
+        raise BadInput(
+            f"output {output}",
+            "the output directory is a local or network-mounted path",
+            "its ledgers are append-only files and its lock is a file lock",
+            remedy,
+        )
+    return RunDirectory(Path(output).expanduser().absolute())
+
+
 def open_ledger(directory: RunDirectory, stage: Stage) -> Ledger:
     """The ledger of a stage, bound to its fingerprint."""
     return Ledger(directory.ledger(stage.name), stage.name, stage.fingerprint, len(stage.grid))

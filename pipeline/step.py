@@ -58,33 +58,39 @@ def run_step(
         StageFailed: blocks failed; all others are kept.
         RunCancelled: ``progress`` asked to stop.
     """
-    if earlier is not None and not _is_complete(directory, step):
-        _discard_later(directory, earlier, step)
+    stages = step.all_stages()
+    begun, is_complete = _standing(directory, stages)
+    if earlier is not None and not is_complete:
+        _discard_later(directory, earlier, step, begun)
     step.prepare()
-    for stage in step.all_stages():
-        with open_ledger(directory, stage) as ledger:
-            report = None if progress is None else progress(step.name, stage)
-            run_stage(stage, ledger, executor, report)
+    for stage in stages:
+        report = None if progress is None else progress(step.name, stage)
+        if not is_complete:
+            with open_ledger(directory, stage) as ledger:
+                run_stage(stage, ledger, executor, report)
     step.finish()
 
 
-def _is_complete(directory: RunDirectory, step: Step) -> bool:
-    for stage in step.all_stages():
+def _standing(directory: RunDirectory, stages: Sequence[Stage]) -> tuple[list[Stage], bool]:
+    """The stages with done blocks, up to the first that is not complete; and whether there is no such."""
+    begun: list[Stage] = []
+    for stage in stages:
         if not directory.ledger(stage.name).exists():
-            return False
+            return begun, False
         with open_ledger(directory, stage) as ledger:
+            if ledger.done_count:
+                begun.append(stage)
             if not ledger.is_complete:
-                return False
-    return True
+                return begun, False
+    return begun, True
 
 
-def _discard_later(directory: RunDirectory, earlier: Sequence[Step], step: Step) -> None:
+def _discard_later(directory: RunDirectory, earlier: Sequence[Step], step: Step, begun: Sequence[Stage]) -> None:
     """Remove what was made of results that are made again now: all of later steps, and what this one has not kept.
 
     The report and the ledgers go first: whatever is killed in between, nothing that is left passes for finished.
     """
     directory.report.unlink(missing_ok=True)
-    begun = _begun(directory, step)
     names = {stage.name for other in earlier for stage in other.all_stages()} | {stage.name for stage in begun}
     for path in (directory.root / "ledgers").glob("*.ledger"):
         if path.stem not in names:
@@ -96,20 +102,6 @@ def _discard_later(directory: RunDirectory, earlier: Sequence[Step], step: Step)
     arrays = {Path(volume.url) for other in (*earlier, *([step] if begun else [])) for volume in other.arrays}
     for path in set((directory.root / "arrays").glob("*")) - arrays:
         shutil.rmtree(path)
-
-
-def _begun(directory: RunDirectory, step: Step) -> list[Stage]:
-    """The stages of a step with done blocks, up to the first that is not complete."""
-    begun = []
-    for stage in step.all_stages():
-        if not directory.ledger(stage.name).exists():
-            break
-        with open_ledger(directory, stage) as ledger:
-            if ledger.done_count:
-                begun.append(stage)
-            if not ledger.is_complete:
-                break
-    return begun
 
 
 StepProgress = Callable[[str, Stage], Progress]

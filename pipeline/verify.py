@@ -114,8 +114,15 @@ def write_report(directory: RunDirectory, facts: Mapping[str, Any]) -> dict[str,
 
 
 def is_finished(directory: RunDirectory) -> bool:
-    """True when verification has found this run complete, and its instance table was not taken away since."""
-    return directory.report.exists() and directory.instances.exists()
+    """True when verification has found this run complete, and no table or picture of it was taken away since."""
+    try:
+        restored = json.loads(directory.report.read_bytes()).get("restored", {})
+    except (FileNotFoundError, ValueError):
+        return False
+    wanted = [directory.instances]
+    wanted += [directory.restoration] if restored else []
+    wanted += [directory.restored_sheet] if restored.get("replaced_voxels") else []
+    return all(path.exists() for path in wanted)
 
 
 def status_of(directory: RunDirectory) -> list[StageStatus]:

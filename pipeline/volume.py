@@ -140,6 +140,11 @@ def open_volume(address: str, voxel_size_nm: FloatVec3 | None = None) -> Volume:
     return volume if parsed.crop is None else _cropped(address, volume, parsed.crop)
 
 
+def states_offset(volume: Volume) -> bool:
+    """Whether the file itself says where its first voxel lies, which is else taken for 0; reads its description."""
+    return format_module(volume.format).describe(volume.url, volume.path).offset_nm is not None
+
+
 def _described(parsed: Address, address: str) -> Description:
     try:
         return format_module(parsed.format).describe(parsed.url, parsed.path)

@@ -1,17 +1,19 @@
 from __future__ import annotations
 
+import json
 import pickle
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from numpy.typing import NDArray
 
 from pipeline.coarse_mask import CoarseMask, _factors, _nearest, open_mask
 from pipeline.errors import BadInput
 from pipeline.formats import ome_zarr
-from pipeline.geometry import Box, FloatVec3, Vec3
+from pipeline.geometry import Box, FloatVec3, Vec3, vec3
 from pipeline.volume import Volume, open_volume
 
 
@@ -81,6 +83,57 @@ def test_voxel_sizes_that_contradict_the_shape_are_refused(tmp_path: Path) -> No
 def test_a_mask_of_the_volumes_own_shape_needs_no_voxel_size(tmp_path: Path) -> None:
     address = write(tmp_path / "mask", np.ones((9, 11, 11), np.uint8), (1.0, 1.0, 1.0))
     assert open_mask(address, source((9, 11, 11), (30.0, 8.0, 8.0)), "the damage mask").factor == (1, 1, 1)
+
+
+SIZE = (30.0, 8.0, 8.0)
+
+
+def placed(path: Path, shape: Vec3, size: FloatVec3, offset: FloatVec3) -> str:
+    ome_zarr.create(str(path), shape, shape, shape, "uint8", size, offset)
+    return str(path)
+
+
+@pytest.mark.parametrize("start", [0.0, 14.0])  # the corner of the first voxel of the mask, or its centre
+@pytest.mark.parametrize("crop", ["", "[2:6,4:20,0:16]"])
+def test_a_mask_that_begins_where_the_volume_does_is_taken_and_one_beside_it_is_not(
+    start: float, crop: str, tmp_path: Path
+) -> None:
+    raw = placed(tmp_path / "raw", (9, 24, 24), SIZE, (300.0, 80.0, 80.0))
+    volume = open_volume(raw + crop)
+    coarse, (z, y, x) = vec3(-(-n // f) for n, f in zip(volume.shape, (1, 4, 4), strict=True)), volume.offset_nm
+    for name, shift in (("here", 0.0), ("beside", -32.0)):
+        address = placed(tmp_path / name, coarse, (30.0, 32.0, 32.0), (z, y + start, x + start + shift))
+        if not shift:
+            assert open_mask(address, volume, "the damage mask").factor == (1, 4, 4)
+            continue
+        with pytest.raises(
+            BadInput, match=r"damage mask .*beside at .* for a volume at .*both begin in the same place"
+        ):
+            open_mask(address, volume, "the damage mask")
+
+
+def test_a_mask_cropped_elsewhere_than_the_volume_is_refused(tmp_path: Path) -> None:
+    raw, mask = (placed(tmp_path / name, (9, 24, 24), SIZE, (0.0, 0.0, 0.0)) for name in ("raw", "mask"))
+    volume = open_volume(raw + "[2:6,:,:]")
+    assert open_mask(mask + "[2:6,:,:]", volume, "the damage mask").factor == (1, 1, 1)
+    with pytest.raises(
+        BadInput, match=r"\[1:5,:,:\] at 30,0,0 nm \(z, y, x\), for a volume at 60,0,0 nm .*Crop both alike"
+    ):
+        open_mask(mask + "[1:5,:,:]", volume, "the damage mask")
+
+
+def test_a_mask_whose_file_states_no_offset_is_taken_for_any_crop(tmp_path: Path) -> None:
+    raw = placed(tmp_path / "raw", (9, 24, 24), SIZE, (0.0, 0.0, 0.0))
+    mask = Path(placed(tmp_path / "mask", (5, 24, 24), SIZE, (0.0, 0.0, 0.0)))
+    tifffile.imwrite(tmp_path / "mask.tif", np.ones((5, 24, 24), np.uint8))
+    volume = open_volume(raw + "[2:7,:,:]")
+    assert open_mask(str(tmp_path / "mask.tif"), volume, "the damage mask").factor == (1, 1, 1)
+    with pytest.raises(BadInput, match="both begin in the same place"):
+        open_mask(str(mask), volume, "the damage mask")
+    facts = json.loads((mask / "zarr.json").read_text())
+    del facts["attributes"]["ome"]["multiscales"][0]["datasets"][0]["coordinateTransformations"][1]
+    (mask / "zarr.json").write_text(json.dumps(facts))
+    assert open_mask(str(mask), volume, "the damage mask").factor == (1, 1, 1)
 
 
 @pytest.mark.parametrize(

@@ -77,9 +77,9 @@ def test_different_seeds_give_different_tissue() -> None:
 def test_a_far_box_of_a_million_cubed_is_made_quickly_and_has_large_ids() -> None:
     phantom = Phantom((10**6, 10**6, 10**6))
     corner = 10**6 - 64
-    began = time.perf_counter()
+    began = time.process_time()
     image, labels = phantom.both(Box((corner,) * 3, (10**6,) * 3))
-    assert time.perf_counter() - began < 5.0
+    assert time.process_time() - began < 5.0
     assert image.std() > 20
     assert labels.max() > 2**32
     middle = phantom.instances(Box((500_000, 500_000, 500_000), (500_064, 500_128, 500_128)))

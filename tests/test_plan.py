@@ -141,17 +141,17 @@ def test_thresholds_reach_both_ends_of_the_stored_scale() -> None:
 
 
 @pytest.mark.parametrize(
-    ("section_nm", "kinds", "replaced"),
+    ("section_nm", "kinds", "replaced", "relevelled"),
     [
-        (20.0, None, MISSING | RESIDUAL | BLUR | INTENSITY | SATURATED),
-        (40.0, None, MISSING | RESIDUAL | SATURATED),
-        (40.0, ["blur", "missing"], BLUR | MISSING),
+        (20.0, None, MISSING | RESIDUAL | BLUR | INTENSITY | SATURATED, 0),
+        (40.0, None, MISSING | RESIDUAL | SATURATED, BLUR | INTENSITY),
+        (40.0, ["blur", "missing"], BLUR | MISSING, 0),
     ],
 )
 def test_thick_sections_keep_what_is_blurred_or_pale_unless_it_is_asked_for(
-    section_nm: float, kinds: list[str] | None, replaced: int
+    section_nm: float, kinds: list[str] | None, replaced: int, relevelled: int
 ) -> None:
     settings = parse_settings(DenoiseSettings, {"mode": "auto", "kinds": kinds})
     source = Volume("raw", "", "zarr", (9, 64, 64), "uint8", (9, 64, 64), (section_nm, 8.0, 8.0))
     planned = plan_denoising(settings, source, (section_nm, 8.0, 8.0), "raw")
-    assert planned is not None and planned.kinds == replaced
+    assert planned is not None and (planned.kinds, planned.relevelled) == (replaced, relevelled)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import threading
 from collections.abc import Iterator, Mapping
@@ -34,6 +35,17 @@ _MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2
 # Of the worker process alone. Dask holds none of our data: spilling frees nothing, and a worker that is paused at 80 %
 # of its memory by what it caches would never go on.
 _WORKER_DASK_CONFIG = {f"distributed.worker.memory.{action}": False for action in ("target", "spill", "pause")}
+# What the state machine of a worker and its nanny warn of when workers are closed at work, which is how a run is
+# cancelled.
+_CLOSED_AT_WORK = re.compile(
+    r"Async instruction for .* ended with CancelledError|Worker process still alive after .* seconds, killing",
+    re.DOTALL,
+)
+
+
+def is_news(record: logging.LogRecord) -> bool:
+    """A logging filter: False for what Dask warns of when workers are closed at work."""
+    return not _CLOSED_AT_WORK.fullmatch(record.getMessage())
 
 
 class WorkerSetup(WorkerPlugin):
@@ -49,9 +61,10 @@ class WorkerSetup(WorkerPlugin):
         self.own = own
 
     def setup(self, worker: Worker) -> None:
-        """Ignore the terminal's interrupt."""
+        """Ignore the terminal's interrupt, and close without a word."""
         if self.own and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+            logging.getLogger("distributed.worker.state_machine").addFilter(is_news)
 
 
 @contextmanager
@@ -96,6 +109,7 @@ def _client_of_own_cluster(config: ClusterSettings) -> Iterator[Client]:
     variables = {**_MALLOC, **dict.fromkeys(_THREAD_VARIABLES, threads)}
     with (
         _own_environment(),
+        _closed_quietly(),
         _started(config, environments, variables) as cluster,
         Client(cluster, timeout=_CONNECT_S, set_as_default=False) as client,  # type: ignore[no-untyped-call]
     ):
@@ -163,6 +177,17 @@ def _worker_options(config: ClusterSettings, environment: Mapping[str, str], wor
         "silence_logs": logging.WARNING,
         "death_timeout": 60,
     }
+
+
+@contextmanager
+def _closed_quietly() -> Iterator[None]:
+    """Leave out what the nannies, which live in this process, warn of when they kill workers at work."""
+    nannies = logging.getLogger("distributed.nanny")
+    nannies.addFilter(is_news)
+    try:
+        yield
+    finally:
+        nannies.removeFilter(is_news)
 
 
 @contextmanager

@@ -187,8 +187,8 @@ def _scale(image: Mapping[str, Any], dataset: Mapping[str, Any]) -> tuple[FloatV
         return None, None
     scale: Sequence[float] = (1.0, 1.0, 1.0)
     offset: Sequence[float] = (0.0, 0.0, 0.0)
-    outer = image.get("coordinateTransformations", [])
-    for transform in [*dataset.get("coordinateTransformations", []), *outer]:
+    transforms = [*dataset.get("coordinateTransformations", []), *image.get("coordinateTransformations", [])]
+    for transform in transforms:
         if transform["type"] == "scale":
             factor = transform["scale"][-3:]
             scale = [s * f for s, f in zip(scale, factor, strict=True)]
@@ -196,6 +196,8 @@ def _scale(image: Mapping[str, Any], dataset: Mapping[str, Any]) -> tuple[FloatV
         elif transform["type"] == "translation":
             offset = [o + t for o, t in zip(offset, transform["translation"][-3:], strict=True)]
     size_nm = float_vec3(s * u for s, u in zip(scale, units, strict=True))
+    if not any(transform["type"] == "translation" for transform in transforms):
+        return size_nm, None
     return size_nm, float_vec3(o * u for o, u in zip(offset, units, strict=True))
 
 

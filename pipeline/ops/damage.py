@@ -9,13 +9,25 @@ Axes z, y, x.
 from __future__ import annotations
 
 from functools import reduce
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-from scipy.ndimage import binary_dilation, maximum_filter
+from scipy.ndimage import binary_dilation, binary_opening, maximum_filter
 
 from pipeline.geometry import Vec3
-from pipeline.ops.measures import MEASURES, Bool, Cells, Float32, UInt8, measures_halo, runs_through, scores, windowed
+from pipeline.ops.measures import (
+    MEASURES,
+    STEPS,
+    Bool,
+    Cells,
+    Float32,
+    UInt8,
+    measures_halo,
+    runs_through,
+    scores,
+    windowed,
+)
 
 MISSING, RESIDUAL, BLUR, INTENSITY, SATURATED = 1, 2, 4, 8, 16
 BITS = {"missing": MISSING, "residual": RESIDUAL, "blur": BLUR, "intensity": INTENSITY, "saturated": SATURATED}
@@ -27,7 +39,9 @@ _OUTLINE = 0.5  # of the limit: what a cell itself must show to belong to what w
 # Of the highest score at most _PEAK cells away: what lies lower is the slope of a window.
 _EDGE, _SPECK_EDGE = 0.4, 0.3
 _PEAK = 2
-_RIM = _PEAK + _SUPPORT + _GROWTH + 1
+_WIDE, _FILLED = 11, 0.8  # a wide region holds this share of a window of 2 x 11 + 1 cells; folds and specks do not
+_OPAQUE = 48 * STEPS  # texture, two doublings: what loses it and has another level has no tissue to bring back
+_RIM = _PEAK + _SUPPORT + _GROWTH + 1 + 2 * _WIDE
 _SQUARE = np.ones((1, 3, 3), bool)
 _NUMBER = {name: number for number, name in enumerate(MEASURES)}
 
@@ -79,8 +93,42 @@ def damage(cells: Cells, max_gap: int, limit: Float32) -> UInt8:
         found[_reached(score, finding)] |= finding.bit
     missing = _missing(cells, max_gap)[:, inner[1], inner[2]]
     found[binary_dilation(missing, _SQUARE)] |= MISSING  # a tear goes through cells
+    found[_exposed(found, score, limit)] &= ~np.uint8(RESIDUAL)
     found[(found > 0) & (cells.mean[inner] >= _WHITE)] |= SATURATED
     return found[:, _RIM:-_RIM, _RIM:-_RIM]
+
+
+def _exposed(found: UInt8, score: Float32, limit: Float32) -> Bool:
+    """Cells of wide regions that are blurred or badly exposed: tissue that is darker there is no fold, no speck."""
+    region = (found & (BLUR | INTENSITY)) > 0
+    if not (region & ((found & RESIDUAL) > 0)).any():
+        return np.zeros_like(region)
+    side = 2 * _WIDE + 1
+    filled = windowed(region.astype(np.int32), _WIDE) > _FILLED * side**2
+    flat = _NUMBER["flat"]
+    opaque = ((found & INTENSITY) > 0) & (score[flat] * limit[flat, 0] > _OPAQUE)
+    exposed: Bool = region & ~opaque & maximum_filter(filled, (1, side, side))
+    return exposed
+
+
+def long_gaps(tissue: Bool, max_gap: int) -> list[tuple[int, int]]:
+    """Where more than ``max_gap`` slices are missing: the slice before and the slice after each such run.
+
+    Args:
+        tissue: of ``pipeline.ops.slices.hold_tissue``.
+        max_gap: the longest run that ``damage`` finds.
+    """
+    return [(low, high) for low, high in pairwise(np.flatnonzero(tissue).tolist()) if high - low > max_gap + 1]
+
+
+def lost(present: Bool, before: Bool, after: Bool) -> Bool:
+    """The cells of a long gap where nothing is, although something is before and after it, with a rim of one.
+
+    Args:
+        present: cells with tissue in slices of the gap, with one more cell on each side in the plane.
+        before, after: of the slices around the gap (1, y, x); likewise.
+    """
+    return np.asarray(binary_dilation(~present & before & after, _SQUARE)[:, 1:-1, 1:-1])
 
 
 def _reached(score: Float32, finding: Finding) -> Bool:
@@ -112,7 +160,8 @@ def _closed(found: Bool) -> Bool:
 def _missing(cells: Cells, max_gap: int) -> Bool:
     """Cells where nothing is, although something is below and above, or up to the end of the volume.
 
-    Zeros in several slices at an end are padding, for example up to whole chunks; in one slice it is missing.
+    Zeros in several slices at an end are padding, for example up to whole chunks; in one slice it is missing. Of one
+    grey level must be cells side by side: in a blurred slice lone ones are, too.
     """
     halo, present = measures_halo(max_gap)[0], cells.present
     count = len(present) - 2 * halo
@@ -124,4 +173,5 @@ def _missing(cells: Cells, max_gap: int) -> Bool:
         last_ones = (present[low] & ends[high]) | (ends[low] & present[high])
         sound |= last_ones if length == 1 else last_ones & filled
     here = slice(halo, halo + count)
-    return np.asarray(sound & ~present[here] & ~ends[here])
+    uniform = binary_opening((cells.mean[here] > 0) & ~present[here], _SQUARE)
+    return np.asarray(sound & ((cells.mean[here] == 0) | uniform) & ~ends[here])

@@ -31,7 +31,7 @@ Int64 = NDArray[np.int64]
 UInt8 = NDArray[np.uint8]
 
 BINS = 2048  # of a histogram: distances from -1024 to 1023 quarters
-_STEPS = 4  # quarters
+STEPS = 4  # quarters
 _NOTHING = np.int16(8000)  # stands for the features of a cell where nothing is: above all that there can be
 _ONE_SIDED = 3  # slices that span a range alone
 # Up to one cell in six may be damaged without a deviation taking notice.
@@ -39,7 +39,7 @@ _DEVIATION_QUANTILE = 0.84
 _STRICTER = (1.0, 1.2, 1.4)  # for runs of 1, 2, 3 and more: they are compared over more tissue
 # Against the limit of lone slices. There are too few ends for limits of their own: a damaged one would be half of them.
 _ONE_SIDED_STRICTER = 2.4
-_MOST_TEXTURE = 30 * _STEPS
+_MOST_TEXTURE = 30 * STEPS
 _LIMITS = 0.01, 1e6  # quarters; beyond them nothing changes, and float32 overflows
 
 
@@ -146,7 +146,7 @@ def limits(counts: Int64, sensitivity: float = 1.0) -> Float32:
     middle = _quantile(counts, 0.5)
     deviation = _quantile(counts, _DEVIATION_QUANTILE) - middle
     stricter = np.array([_STRICTER[min(run, len(_STRICTER) - 1)] for run in range(counts.shape[1])])
-    least, deviations = np.array([(m.least * _STEPS, m.deviations) for m in MEASURES.values()]).T[:, :, None]
+    least, deviations = np.array([(m.least * STEPS, m.deviations) for m in MEASURES.values()]).T[:, :, None]
     found = np.maximum(middle + deviations * stricter * deviation, least)
     wanted = np.append(found, _ONE_SIDED_STRICTER * found[:, :1], axis=1) / sensitivity
     return np.asarray(np.clip(wanted, *_LIMITS), np.float32)
@@ -220,7 +220,7 @@ def _least(cells: Cells, measure: Measure) -> tuple[Int16, Int16]:
     values = np.where(present, cells.mean if measure.feature == "level" else cells.texture, 0).astype(np.int32)
     half = measure.window // 2
     mean = windowed(values, half) / np.maximum(windowed(present.astype(np.int32), half), 1)
-    feature = measure.sign * np.rint(_STEPS * mean).astype(np.int16)
+    feature = measure.sign * np.rint(STEPS * mean).astype(np.int16)
     least = np.where(present, feature, _NOTHING)
     if measure.tolerance:
         width = 2 * measure.tolerance + 1

@@ -10,7 +10,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+Bool = NDArray[np.bool_]
 Float32 = NDArray[np.float32]
+Int64 = NDArray[np.int64]
 UInt8 = NDArray[np.uint8]
 
 TILE = 32  # cells
@@ -18,6 +20,7 @@ WINDOW = 9  # slices whose median is what a slice is made like
 # A slice that would need more is damaged: making it alike would hide that, and cannot bring back lost grey levels.
 MOST_GAIN = 1.25
 MOST_SHIFT = 16.0
+_HOLDS = 0.1  # of the cells with tissue that the middle one of all slices has
 _FILLED = 0.25  # share of a tile that must hold tissue
 # Shares of the sorted cells whose means are the dark side, the level and the bright side of a tile.
 _DARK, _MIDDLE, _BRIGHT = (0.1, 0.4), (0.4, 0.6), (0.6, 0.9)
@@ -69,15 +72,21 @@ def slice_table(levels: Float32) -> Float32:
     return table
 
 
+def hold_tissue(cells: Int64) -> Bool:
+    """Which slices are no missing ones, from how many cells with tissue each of them has: int64 (slices,)."""
+    there = cells > 0
+    return there & (cells >= _HOLDS * np.median(cells[there])) if there.any() else there
+
+
 def normalised(grey: UInt8, rows: Float32) -> UInt8:
     """Grey levels with gain and offset of their slices; 0, which is empty, stays 0, and nothing else becomes it.
 
     Args:
         grey: uint8 z, y, x; pixels or means of cells.
-        rows: float32 (slices, 2), of ``slice_table``.
+        rows: float32 (slices, 2 or more), of ``slice_table``.
     """
     levels = np.arange(256, dtype=np.float32)
-    changed = np.clip(np.floor(rows[:, :1] * levels + rows[:, 1:] + np.float32(0.5)), 1, 255).astype(np.uint8)
+    changed = np.clip(np.floor(rows[:, :1] * levels + rows[:, 1:2] + np.float32(0.5)), 1, 255).astype(np.uint8)
     changed[:, 0] = 0
     return np.stack([table[slice_] for table, slice_ in zip(changed, grey, strict=True)])
 

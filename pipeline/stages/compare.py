@@ -18,11 +18,11 @@ from pipeline.volume import Volume
 
 @dataclass(frozen=True)
 class StoredCells:
-    """Where the cells of a volume lie; ``slices`` is the table that makes them alike, None leaves them as they are."""
+    """Where the cells of a volume lie; ``slices`` is the table that makes them alike."""
 
     mean: Volume
     texture: Volume
-    slices: Path | None
+    slices: Path
 
     def read(self, core: Box, halo: Vec3) -> Cells:
         """The cells of ``core`` grown by ``halo``; nothing is outside the volume."""
@@ -32,8 +32,7 @@ class StoredCells:
         exists = np.zeros(len(mean), bool)
         there = slice(inside.start[0] - box.start[0], inside.stop[0] - box.start[0])
         exists[there] = True
-        if self.slices is not None:
-            mean[there] = normalised(mean[there], open_table(self.slices)[inside.start[0] : inside.stop[0]])
+        mean[there] = normalised(mean[there], open_table(self.slices)[inside.start[0] : inside.stop[0]])
         return Cells(mean, texture, exists)
 
 
@@ -52,13 +51,13 @@ class CompareStage:
 
     @property
     def fingerprint(self) -> str:
-        """Of the cells, whether they are made alike, and the longest gap."""
+        """Of the cells and the longest gap."""
         return digest(
             {
                 "stage": self.name,
                 "version": self.version,
                 "source": self.upstream,
-                "parameters": (self.max_gap, self.cells.slices is not None),
+                "parameters": self.max_gap,
                 "grid": asdict(self.grid),
             }
         )

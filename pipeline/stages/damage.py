@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
+from pipeline.geometry import Box
 from pipeline.grid import Block, BlockGrid
-from pipeline.ops.damage import BITS, damage, damage_halo
+from pipeline.ops.damage import BITS, MISSING, damage, damage_halo, long_gaps, lost
+from pipeline.ops.measures import Bool
 from pipeline.stage import BlockResult, Stopwatch, digest
 from pipeline.stages.compare import StoredCells
 from pipeline.tables import BlockTables, open_table
@@ -32,7 +35,7 @@ class DamageStage:
     sensitivity: float
 
     name = "damage"
-    version = 1
+    version = 2
 
     @property
     def fingerprint(self) -> str:
@@ -55,10 +58,26 @@ class DamageStage:
         watch = Stopwatch()
         with watch("read"):
             cells = self.cells.read(block.core, damage_halo(self.max_gap))
+            gaps = list(self._long_gaps(block.core))
         with watch("op"):
             found = damage(cells, self.max_gap, np.asarray(open_table(self.limits)))
+            for box, gone in gaps:
+                found[box.slices(block.core.start)] |= np.where(gone, np.uint8(MISSING), np.uint8(0))
             kinds = np.array([np.count_nonzero(found & bit) for bit in BITS.values()], np.int64)
         with watch("write"):
             self.damage.write(block.core, found)
             self.kinds.write(block.number, {"kinds": kinds})
         return watch.result(block.number, int(np.count_nonzero(found)))
+
+    def _long_gaps(self, core: Box) -> Iterator[tuple[Box, Bool]]:
+        """The parts of a core in runs of missing slices that no halo spans, and which of their cells are lost."""
+        tissue = np.asarray(open_table(self.cells.slices))[:, 2] > 0
+        for low, high in long_gaps(tissue, self.max_gap):
+            box = core.clipped(_slices(core, low + 1, high))
+            if not box.is_empty:
+                parts = (box, _slices(core, low, low + 1), _slices(core, high, high + 1))
+                yield box, lost(*(self.cells.read(part, (0, 1, 1)).present for part in parts))
+
+
+def _slices(core: Box, start: int, stop: int) -> Box:
+    return Box((start, *core.start[1:]), (stop, *core.stop[1:]))

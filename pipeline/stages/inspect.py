@@ -12,7 +12,7 @@ from pipeline.geometry import Box, Vec3, float_vec3, vec3
 from pipeline.grid import Block, BlockGrid
 from pipeline.ops.inspect import UInt8, inspected
 from pipeline.ops.predict import rounded
-from pipeline.ops.slices import TILE, slice_table, tile_levels
+from pipeline.ops.slices import TILE, hold_tissue, slice_table, tile_levels
 from pipeline.stage import BlockResult, Stopwatch, digest
 from pipeline.statistics import GreyScale, require_finite
 from pipeline.tables import BlockTables, write_table
@@ -42,9 +42,9 @@ def cell_volume(url: str, source: Volume, cell: Vec3) -> Volume:
 
 @dataclass(frozen=True)
 class InspectStage:
-    """Two numbers for every cell, and for every slice of a block level and spread of its tiles; ``grid`` is in cells.
+    """Two numbers for every cell; for every slice of a block level and spread of its tiles, and its cells with tissue.
 
-    ``count`` of a result is the number of cells with tissue.
+    ``grid`` is in cells; ``count`` of a result is the number of cells that are not empty.
     """
 
     source: Volume
@@ -57,7 +57,7 @@ class InspectStage:
     grid: BlockGrid
 
     name = "inspect"
-    version = 1
+    version = 2
 
     @property
     def fingerprint(self) -> str:
@@ -87,11 +87,11 @@ class InspectStage:
         require_finite(self.source, box, raw)
         with watch("op"):
             mean, texture = inspected(grey_levels(self.grey, raw), self.cell)
-            levels = tile_levels(mean)
+            levels, tissue = tile_levels(mean), np.count_nonzero((mean > 0) & (texture > 0), axis=(1, 2))
         with watch("write"):
             self.mean.write(core, mean)
             self.texture.write(core, texture)
-            self.levels.write(block.number, {"levels": levels})
+            self.levels.write(block.number, {"levels": levels, "tissue": tissue})
         return watch.result(block.number, int(np.count_nonzero(mean)))
 
 
@@ -107,12 +107,18 @@ def _levels(scale: GreyScale, raw: Array) -> UInt8:
 
 
 def write_slice_table(levels: BlockTables, grid: BlockGrid, path: Path) -> None:
-    """The gain and offset of every slice from the levels of all blocks, unless the table is there already."""
+    """Gain and offset of every slice and whether it holds tissue, from all blocks, unless the table is there already.
+
+    float32 (slices, 3), the last 1 or 0.
+    """
     if path.exists():
         return
     tiles = np.full((grid.extent[0], *(-(-n // TILE) for n in grid.extent[1:]), 2), np.nan, np.float32)
+    cells = np.zeros(grid.extent[0], np.int64)
     for block in grid:
         z, y, x = block.core.start
-        found = levels.read(block.number)["levels"]
+        table = levels.read(block.number)
+        found = table["levels"]
+        cells[z : z + len(found)] += table["tissue"]
         tiles[z : z + len(found), y // TILE :, x // TILE :][:, : found.shape[1], : found.shape[2]] = found
-    write_table(path, slice_table(tiles))
+    write_table(path, np.column_stack([slice_table(tiles), hold_tissue(cells)]).astype(np.float32))

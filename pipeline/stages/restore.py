@@ -21,6 +21,7 @@ from pipeline.ops.slices import normalised
 from pipeline.stage import BlockResult, Stopwatch, digest
 from pipeline.stages.inspect import grey_levels
 from pipeline.stages.predict import picked_device
+from pipeline.stages.relevel import Relevelling
 from pipeline.statistics import GreyScale, require_finite
 from pipeline.tables import BlockTables, open_table
 from pipeline.volume import Volume
@@ -44,9 +45,9 @@ class RestoreStage:
 
     ``damage`` None is damage everywhere, for restorers that make each slice from itself. ``slices`` is the table of
     gain and offset of each slice, float32 (nz, 2), where slices are evened out. With ``kinds``, bits of a damage map,
-    only damage of these kinds is replaced, and nothing is restored from any. ``tables`` takes, of each block, the
-    slices ``z`` in which something was ``replaced`` (voxels, the blended rim among them) or is ``left`` (damaged
-    voxels left as they were: in gaps that are too long), int64.
+    only damage of these kinds is replaced, and nothing is restored from any; ``relevelling`` changes the levels of
+    others. ``tables`` takes, of each block, the slices ``z`` in which something was ``replaced`` (voxels, with those of
+    the blended rim and of other levels) or is ``left`` (damaged voxels that were in gaps too long), int64.
     """
 
     source: Volume
@@ -64,6 +65,7 @@ class RestoreStage:
     spec: RestorerSpec
     device: str = "auto"
     kinds: int | None = None
+    relevelling: Relevelling | None = None
 
     name = "restore"
     version = 1
@@ -84,6 +86,7 @@ class RestoreStage:
                 "restorer": self.spec.model_dump(include={"kind", "options", "unsharp", "sha256"}),
                 "grid": asdict(self.grid),
                 **({} if self.kinds is None else {"kinds": self.kinds}),
+                **({} if self.relevelling is None else {"relevelled": self.relevelling.kinds}),
             }
         )
 
@@ -98,12 +101,14 @@ class RestoreStage:
             part = self._part(core)
             raw = self._read(core)
         with watch("op"):
-            grey = self._grey(raw, core)
-            replaced, left = np.zeros(core.shape, np.uint8), np.zeros(core.shape[0], np.int64)
+            given = self._given(raw, core)
+            grey = self._levelled(given, core)
+            replaced, left = np.where(grey != given, np.uint8(255), np.uint8(0)), np.zeros(core.shape[0], np.int64)
         if not part.is_empty:
             made = self._restored(part, watch)
             at = part.slices(core.start)
-            grey[at], replaced[at], left[at[0]] = made
+            grey[at], left[at[0]] = made.grey, made.left
+            replaced[at] |= made.replaced
         with watch("write"):
             self.restored.write(core, grey)
             counts = np.count_nonzero(replaced, axis=(1, 2))
@@ -128,14 +133,18 @@ class RestoreStage:
             wanted = damaged if self.damage is None else self.damage.read(read, self.kinds)
             raw = self._read(read)
         with watch("op"):
-            return self.op(self._grey(raw, read), damaged, read, part, SlottedRestorer(self._network()), wanted)
+            grey = self._levelled(self._given(raw, read), read)
+            return self.op(grey, damaged, read, part, SlottedRestorer(self._network()), wanted)
 
     def _read(self, box: Box) -> Array:
         raw = self.source.read(box)
         require_finite(self.source, box, raw)
         return raw
 
-    def _grey(self, raw: Array, box: Box) -> UInt8:
+    def _levelled(self, grey: UInt8, box: Box) -> UInt8:
+        return grey if self.relevelling is None else self.relevelling(grey, box)
+
+    def _given(self, raw: Array, box: Box) -> UInt8:
         """Grey levels, evened out where slices are."""
         grey = grey_levels(self.grey, raw)
         if self.slices is None:

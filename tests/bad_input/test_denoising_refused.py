@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 from command_line import Teramito
 from tiny_restorer import FACTOR, SHAPE, denoise, write_tiny_restorer
-from tiny_run import arguments, ledger_lines, phantom_values, write_volume
+from tiny_run import arguments, job_of, ledger_lines, phantom_values, settings, write_volume
+
+from pipeline.config import parse_config
+from pipeline.plan import make_plan
 
 COMMANDS = ["plan", "run"]
 COARSE = tuple(n // f for n, f in zip(SHAPE, FACTOR, strict=True))
@@ -94,6 +97,26 @@ def test_a_mask_without_denoising(raw: str, restorer: Path, tiny_model: Path, ou
 
 
 @pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    ("layers", "without"), [(["restored"], "[segmentation]"), (["raw", "damage", "semantic"], "[raw,semantic]")]
+)
+def test_layers_of_denoising_without_denoising(
+    layers: list[str], without: str, command: str, raw: str, tiny_model: Path, out: Path, teramito: Teramito
+) -> None:
+    said = teramito(command, *arguments(raw, out, tiny_model, {"export.layers": layers}))
+    said.refuses(f"export.layers=[{','.join(layers)}]", "restored and damage are layers of denoising, which is off")
+    said.refuses(f"Leave them out, export.layers={without}, or", "denoise=auto")
+
+
+def test_of_the_default_layers_those_of_denoising_are_left_out_where_it_is_off(
+    raw: str, tiny_model: Path, out: Path
+) -> None:
+    made = job_of({"input": raw, "output": str(out), "model": str(tiny_model)})
+    layers = [stage.name for stage in made.steps[-1].stages if stage.name.endswith("mip0")]
+    assert layers == [f"export-{name}-mip0" for name in ("raw", "semantic", "boundary", "segmentation")]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_a_restorer_that_is_unknown(command: str, raw: str, tiny_model: Path, out: Path, teramito: Teramito) -> None:
     said = teramito(command, *arguments(raw, out, tiny_model, denoise(Path("interpolation-v0"))))
     said.refuses("restorer 'interpolation-v0'", "a shipped name or the path", "Shipped: ")
@@ -129,6 +152,27 @@ def test_a_setting_of_denoising_that_cannot_be(
 ) -> None:
     said = teramito("run", *arguments(raw, out, tiny_model, denoise(restorer, **{name: value})))
     said.refuses(f"denoise.{name}", rule)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_rim_wider_than_a_patch(
+    command: str, raw: str, restorer: Path, tiny_model: Path, out: Path, teramito: Teramito
+) -> None:
+    said = teramito(command, *arguments(raw, out, tiny_model, denoise(restorer, feather_nm=320.5)))
+    said.refuses("denoise.feather_nm=320.5", "at most as wide as a patch of the restorer, 32 x 32 pixels")
+    said.refuses("every block reads as far beyond its own", "The widest legal one is 320.")
+    legal = settings(raw, out, tiny_model, denoise(restorer, feather_nm=320))
+    assert make_plan(parse_config(legal)).denoising is not None
+
+
+def test_a_mask_of_another_crop_than_the_volume(
+    raw: str, restorer: Path, tiny_model: Path, tmp_path: Path, out: Path, teramito: Teramito
+) -> None:
+    mask = mask_of(tmp_path, np.eye(20, 64)[:, :, None].repeat(64, 2), (10.0, 10.0, 10.0))
+    given = arguments(f"{raw}[4:20,:,:]", out, tiny_model, denoise(restorer, f"{mask}[2:18,:,:]"))
+    said = teramito("run", *given)
+    said.refuses(f"the damage mask {mask}[2:18,:,:] at 20,0,0 nm", "for a volume at 40,0,0 nm", "in the same place")
+    said.refuses("Crop both alike", "correct the mask's offset")
 
 
 def test_nan_in_the_samples_of_a_float_volume(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from safetensors.torch import save_file
 from benchmarks import damage, damaged_volumes, denoise_cost
 from benchmarks.damaged_volumes import Labelled, phantom
 from pipeline.model.interpolation import InterpolationNet
-from pipeline.phantom.damage import KINDS
+from pipeline.phantom.damage import KINDS, Damage
 
 TINY = phantom((12, 64, 64))
 
@@ -45,7 +46,7 @@ def rows_of(folder: Path, name: str) -> list[dict[str, Any]]:
 
 
 def test_damage_is_planted_found_and_its_cost_scored(tmp_path: Path, settings: dict[str, Any]) -> None:
-    rows = damage.main([TINY], (2.0,), settings, results=tmp_path)
+    rows = damage.main([TINY], (2.0,), settings, seeds=(11, 12), results=tmp_path)
     assert rows == rows_of(tmp_path, f"damage_{TINY.name.split()[0]}")
     found = [row for row in rows if row["table"] == "detection"]
     assert [row["kind"] for row in found] == ["none", *KINDS]
@@ -54,9 +55,58 @@ def test_damage_is_planted_found_and_its_cost_scored(tmp_path: Path, settings: d
     assert missing["regions_found"] == missing["regions"] > 0 and missing["recall"] > 0.95
     (clean,) = (row for row in rows if row["table"] == "clean")
     assert clean["met"] == (clean["loss"] <= damage.CLEAN_LOSS)
-    (damaged,) = (row for row in rows if row["table"] == "damaged")
-    assert damaged["replaced"] > 0 and damaged["strength"] == 2.0
-    assert all(0 <= damaged[f"iou_{way}"] <= 1 for way in ("clean", "damaged", "restored"))
+    first, second, mean = (row for row in rows if row["table"] == "damaged")
+    assert [row["seed"] for row in (first, second, mean)] == ["11", "12", "mean"]
+    for way in ("clean", "damaged", "restored"):
+        assert 0 <= first[f"iou_{way}"] <= 1 and mean[f"iou_{way}"] == (first[f"iou_{way}"] + second[f"iou_{way}"]) / 2
+    assert min(first["replaced"], second["replaced"]) > 0 and first["planted"] != second["planted"]
+    assert (mean["replaced"], mean["strength"]) == ((first["replaced"] + second["replaced"]) / 2, 2.0)
+
+
+def test_what_each_kind_costs_is_told_for_every_seed_and_on_average(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def counts(volume: Labelled, raw: Any, settings: dict[str, Any], denoise: str) -> Any:
+        lost = (raw != volume.raw).sum(axis=(1, 2)) // (16 if denoise == "auto" else 4)
+        return np.stack([2000 - lost, np.full_like(lost, 3000)], axis=1)
+
+    monkeypatch.setattr(damage, "slice_counts", counts)
+    long = phantom((24, 64, 64))
+    rows = damage.kinds_main([long], (2.0,), (11, 12), results=tmp_path)
+    assert rows == rows_of(tmp_path, f"damage_by_kind_{long.name.split()[0]}")
+    assert [row["seed"] for row in rows] == [11] * 6 + [12] * 6 + ["mean"] * 6
+    for first in range(0, 18, 6):
+        kinds, every = rows[first : first + 5], rows[first + 5]
+        assert [row["kind"] for row in kinds] == list(KINDS) and every["kind"] == "all"
+        assert sum(row["cost"] for row in kinds) == pytest.approx(every["cost"])
+        assert every["recovered"] == pytest.approx(0.75, abs=0.01)
+    assert 0 < rows[17]["cost"] == pytest.approx((rows[5]["cost"] + rows[11]["cost"]) / 2)
+
+
+def test_a_run_and_the_truth_are_counted_slice_by_slice(settings: dict[str, Any]) -> None:
+    truth = np.zeros_like(TINY.truth)
+    truth[3:] = 1
+    counts = damage.slice_counts(replace(TINY, truth=truth), TINY.raw, settings, "off")
+    assert counts.shape == (12, 2) and not counts[:3, 0].any()
+    assert (counts[3:, 1] == 64 * 64).all() and (counts[:, 0] <= counts[:, 1]).all()
+
+
+def test_the_changes_of_the_slices_add_up_to_that_of_the_iou() -> None:
+    before, after = np.array([[40, 60], [30, 30]]), np.array([[20, 70], [30, 40]])
+    changes = damage.iou_changes(before, after)
+    assert changes.sum() == pytest.approx(50 / 110 - 70 / 90)
+    assert changes[0] < changes[1] < 0
+    assert not damage.iou_changes(before, before).any()
+
+
+def test_every_slice_belongs_to_the_damage_nearest_to_it() -> None:
+    kinds = TINY.nearest_kinds(2.0, 12)
+    damage_of = Damage((12, 64, 64), TINY.voxel_size_nm, 12, 2.0, KINDS, TINY.spacing)
+    events = {z: event.kind for z in range(12) if (event := damage_of.event(z))}
+    assert len(kinds) == 12 and len(set(kinds)) > 1
+    for z, kind in enumerate(kinds):
+        nearest = min(abs(z - at) for at in events)
+        assert nearest == min(abs(z - at) for at, other in events.items() if other == kind)
 
 
 def test_the_cost_of_denoising_is_told_beside_the_prediction(tmp_path: Path, settings: dict[str, Any]) -> None:

@@ -15,11 +15,13 @@ import tifffile
 from command_line import Teramito
 from numpy.typing import NDArray
 from tiny_restorer import SHAPE, damaged_values, denoise, whole, write_tiny_restorer
-from tiny_run import Result, job_of, phantom_values, result_of, run_here, settings, write_volume
+from tiny_run import Result, arguments, job_of, phantom_values, result_of, run_here, settings, write_volume
 
+from flows.restored_report import restored_page
 from pipeline.errors import RunConflict
 from pipeline.executor import Executor, PicklingExecutor, SerialExecutor, ThreadsExecutor
 from pipeline.ops.damage import MISSING
+from pipeline.restored_sheet import write_restored_sheet
 from pipeline.step import run_step
 
 ONE_BLOCK = {"block.shape": list(SHAPE)}
@@ -238,6 +240,29 @@ def test_verify_finds_damaged_chunks_and_its_remedy_works(
     assert all(after[ledger] > before[ledger] for ledger in before)
 
 
+@pytest.mark.parametrize("name", ["restored.png", "restored.json"])
+def test_pictures_and_counts_that_are_deleted_are_made_again_by_the_same_command_and_nothing_else_is(
+    name: str,
+    copied: Path,
+    reference: tuple[Path, Result],
+    places: Places,
+    teramito: Teramito,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pipeline.denoising.write_restored_sheet", write_restored_sheet)
+    given = arguments(
+        places.raw, copied, places.model, {**ONE_BLOCK, **denoise(places.restorer, places.mask), **LAYERS}
+    )
+    assert "nothing to do" in teramito("run", *given).out
+    kept = {path: path.stat().st_mtime_ns for folder in ("arrays", "tables") for path in (copied / folder).rglob("*")}
+    (copied / name).unlink()
+    assert "not complete" in teramito("status", str(copied)).out
+    assert teramito("run", *given).code == 0
+    assert (copied / name).read_bytes() == (reference[0] / name).read_bytes()
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert "nothing to do" in teramito("run", *given).out
+
+
 def test_a_zarr_mask_that_is_mended_in_place_is_noticed(places: Places, tmp_path: Path) -> None:
     flagged = damaged_values()[2]
     mask = write_volume(tmp_path / "mask", flagged, None)
@@ -261,7 +286,10 @@ def write_voxels(path: Path, values: NDArray[Any]) -> None:
 def test_another_denoising_in_the_same_directory_is_refused_by_name(copied: Path, places: Places) -> None:
     for changes, named in [
         ({"denoise.feather_nm": 20.0}, r"changed: denoise\.feather_nm: 50\.0 -> 20\.0"),
-        ({"denoise.mode": "off", "denoise.mask": None}, r"changed: .*denoise"),
+        (
+            {"denoise.mode": "off", "denoise.mask": None, "export.layers": ["raw", "segmentation"]},
+            r"changed: .*denoise",
+        ),
         ({"denoise.model": str(places.model.parent / "other" / "restorer.json")}, r"changed: .*restorer_sha256"),
     ]:
         write_tiny_restorer(places.model.parent / "other", seed=1)
@@ -318,6 +346,18 @@ def test_damage_is_found_without_a_mask_and_restored(detected: Path) -> None:
     restored = report_of(detected)["restored"]
     assert restored["damage_cells"]["missing"] == np.count_nonzero(found & MISSING)
     assert restored["whole_slices_z"] == [0, 5, 19]
+
+
+def test_missing_slices_that_are_too_many_in_a_row_are_found_left_and_counted(places: Places, tmp_path: Path) -> None:
+    raw = phantom_values(SHAPE)
+    raw[3], raw[6:15] = 0, 0
+    where = write_volume(tmp_path / "raw", raw)
+    run_here(settings(where, tmp_path / "run", places.model, {**CUT, **denoise(places.restorer)}))
+    restored = report_of(tmp_path / "run")["restored"]
+    assert set(restored["slices_left_z"]) >= set(range(6, 15)) and restored["left_voxels"] >= 9 * 64 * 64
+    assert restored["damage_cells"]["missing"] == 10 * 16 * 16 and 3 in restored["whole_slices_z"]
+    assert f"| Slices with damage left | {restored['slices_left']} (z 6, 7, 8" in restored_page(restored, None)
+    assert not restored_of(tmp_path / "run")[0][6:15].any()
 
 
 def test_what_is_found_is_the_same_for_any_blocks_and_executors(detected: Path, places: Places, tmp_path: Path) -> None:

@@ -181,6 +181,7 @@ def _require_cancelled(code: int | None, said: str) -> None:
     assert code == 130, said
     assert "cancelled; finished blocks are kept, the same command resumes" in said
     assert "Traceback" not in said
+    assert "distributed" not in said  # nor what Dask has to say of it
 
 
 def test_workers_that_are_killed_in_four_stages_leave_no_mark(values: dict[str, Any], undisturbed: Result) -> None:

@@ -188,3 +188,9 @@ def test_the_form_of_a_run_offers_one_model_or_a_list_of_them() -> None:
     assert several == {"type": "array", "items": {"type": "string"}, "minItems": 1}
     assert form["properties"]["model"]["default"] == "mito-v1"
     assert form["$defs"]["PredictSettings"]["properties"]["tta"]["enum"] == [0, 4, 8, 16]
+
+
+def test_the_form_of_a_run_offers_denoising_as_a_section_or_the_word_alone() -> None:
+    section, word = RunConfig.model_json_schema()["properties"]["denoise"]["anyOf"]
+    assert section == {"$ref": "#/$defs/DenoiseSettings"}
+    assert word == {"type": "string", "enum": ["off", "auto"]}

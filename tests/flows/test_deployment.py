@@ -34,6 +34,20 @@ def test_every_deployment_of_the_file_names_a_flow() -> None:
     ]
 
 
+@pytest.mark.parametrize("denoise", ["auto", "off", {"mode": "auto", "max_gap": 2}])
+def test_the_parameters_of_a_deployment_take_denoising_as_the_configuration_does(denoise: Any) -> None:
+    from prefect.utilities.callables import parameter_schema
+    from prefect.utilities.schema_tools.validation import validate
+
+    from flows.segment import segment_volume
+
+    form = parameter_schema(segment_volume).model_dump_for_openapi()
+    given = {"input": "v", "output": "o", "denoise": denoise}
+    assert validate({"config": given}, form) == []
+    assert segment_volume.validate_parameters({"config": given})["config"] == parse_config(given)
+    assert validate({"config": {**given, "denoise": "on"}}, form) != []
+
+
 def test_a_run_started_from_the_api_with_a_typed_form_completes(api: str, tmp_path: Path) -> None:
     environment = {**os.environ, "PREFECT_API_URL": api, "PREFECT_RUNNER_POLL_FREQUENCY": "1", "OMP_NUM_THREADS": "1"}
     log = (tmp_path / "log").open("w")
@@ -51,6 +65,7 @@ def test_a_run_started_from_the_api_with_a_typed_form_completes(api: str, tmp_pa
             "output": str(output),
             "voxel_size_nm": [10, 10, 10],
             "model": tiny_model(),
+            "denoise": "off",
             "cluster": {"kind": "none"},
         }
         body = {"parameters": {"config": config}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,10 @@ import zarr
 from pipeline.formats import ome_zarr, precomputed
 from pipeline.geometry import Box
 from pipeline.volume import Volume, open_volume
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "end_to_end"))
+
+from command_line import teramito  # noqa: F401
 
 SHAPE = (23, 37, 45)
 SIZE_NM = (30.0, 8.5, 8.0)

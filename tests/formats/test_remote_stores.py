@@ -6,8 +6,6 @@ Google Cloud Storage has no such server here; ``gs://`` shares the code of ``s3:
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -19,6 +17,7 @@ import fsspec
 import numpy as np
 import numpy.typing as npt
 import pytest
+from command_line import Teramito
 from moto.server import ThreadedMotoServer
 
 from pipeline.convert import convert
@@ -108,11 +107,12 @@ def test_a_chunked_volume_is_read_over_http(
 
 
 @pytest.mark.parametrize("name", ["zarr v3", "zarr v2, Fortran order", "precomputed"])
-def test_the_command_reads_over_http_too(name: str, web: str, addresses: Mapping[str, str], tmp_path: Path) -> None:
+def test_the_command_reads_over_http_too(
+    name: str, web: str, addresses: Mapping[str, str], tmp_path: Path, teramito: Teramito
+) -> None:
     source, target = f"{web}/{Path(addresses[name]).name}", tmp_path / "copy.zarr"
-    command = [sys.executable, "-m", "flows.cli", "convert", source, str(target)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
-    assert ended.returncode == 0, ended.stderr
+    said = teramito("convert", source, str(target))
+    assert said.code == 0, said.err
     copied, original = open_volume(str(target)), open_volume(addresses[name])
     np.testing.assert_array_equal(copied.read(copied.box), original.read(original.box))
 

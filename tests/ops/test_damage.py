@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 
 from pipeline.ops.damage import BLUR, INTENSITY, MISSING, RESIDUAL, SATURATED, damage, damage_halo
 from pipeline.ops.inspect import inspected
@@ -76,6 +77,23 @@ def test_a_dark_patch_is_found_in_all_its_slices_and_in_no_other(tissue: UInt8, 
     patch = (_found(damaged) & RESIDUAL)[:, 15:25, 10:22] > 0
     for z in range(SHAPE[0]):
         assert patch[z].mean() > 0.9 if z in slices else patch[z].mean() < 0.15
+
+
+def test_dark_tissue_in_a_wide_faint_region_is_no_speck_but_in_a_narrow_one_it_is(tissue: UInt8) -> None:
+    for width, residual in ((150, False), (36, True)):
+        damaged = tissue.copy()
+        part = damaged[6, 4:, :width]
+        part[:] = 20 + part // 3
+        found = _found(damaged)[6, 6:34, 3 : width // 4 - 3]
+        assert (found & (BLUR | INTENSITY) > 0).mean() > 0.9
+        assert (found & RESIDUAL > 0).any() == residual
+
+
+def test_a_blurred_slice_is_not_missing(tissue: UInt8) -> None:
+    damaged = tissue.copy()
+    damaged[6] = gaussian_filter(tissue[6].astype(np.float32), 9)
+    found = _found(damaged)[6]
+    assert (found & BLUR > 0).mean() > 0.9 and not (found & MISSING).any()
 
 
 def test_a_run_longer_than_can_be_bridged_is_left_alone(tissue: UInt8) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.grid import Block, BlockGrid
@@ -40,3 +41,14 @@ class Tally:
     def runs(self) -> list[int]:
         """The numbers of all executions, sorted."""
         return sorted(int(path.name.split(".")[1]) for path in self.folder.glob("ran.*"))
+
+
+@dataclass(frozen=True)
+class Meeting(Tally):
+    """Each block waits until four are under way at the same time."""
+
+    together: threading.Barrier = field(default_factory=lambda: threading.Barrier(4, timeout=60))
+
+    def __call__(self, block: Block) -> BlockResult:
+        self.together.wait()
+        return super().__call__(block)

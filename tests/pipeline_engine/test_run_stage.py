@@ -14,7 +14,9 @@ from engine_stages import Tally
 from pipeline.errors import RunCancelled, StageFailed
 from pipeline.executor import SerialExecutor, ThreadsExecutor, run_stage
 from pipeline.ledger import Ledger
-from pipeline.stage import run_block
+from pipeline.run import RunDirectory, open_ledger
+from pipeline.stage import Stage, run_block
+from pipeline.step import Step, run_step
 
 HERE = Path(__file__).parent
 
@@ -98,3 +100,20 @@ def test_after_kill_9_of_the_driver_exactly_the_missing_blocks_are_computed(tmp_
     assert 4 <= len(done) < 60
     assert set(done) <= set(before)  # array first, ledger line after
     assert stage.runs() == sorted([*before, *missing])
+
+
+def test_a_complete_step_reads_each_ledger_once_and_runs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+
+    def counted(directory: RunDirectory, stage: Stage) -> Ledger:
+        opened.append(stage.name)
+        return open_ledger(directory, stage)
+
+    stages = (Tally(tmp_path, name="one"), Tally(tmp_path, name="two"))
+    run_step(RunDirectory(tmp_path), Step("both", stages), SerialExecutor())
+    monkeypatch.setattr("pipeline.step.open_ledger", counted)
+    run_step(RunDirectory(tmp_path), Step("both", stages), SerialExecutor(), earlier=())
+    assert opened == ["one", "two"]
+    assert len(stages[0].runs()) == 2 * 12

@@ -21,10 +21,12 @@ from pipeline.grid import BlockGrid
 from pipeline.model.restorer import NETWORKS, load_restorer
 from pipeline.model.restorer_spec import Kind, RestorerSpec
 from pipeline.model.tensors import to_bytes
+from pipeline.ops.inspect import inspected
 from pipeline.ops.restore import RestoreOp
 from pipeline.ops.slices import normalised
 from pipeline.run import create_arrays, stored_volume
 from pipeline.stage import run_block
+from pipeline.stages.relevel import Relevelling
 from pipeline.stages.restore import RestoreStage
 from pipeline.statistics import GreyScale
 from pipeline.tables import BlockTables, write_table
@@ -247,3 +249,37 @@ def test_only_the_chosen_kinds_are_replaced_and_all_blocks_agree(tmp_path: Path)
     fine = damage.repeat(FACTOR[0], 0).repeat(FACTOR[1], 1).repeat(FACTOR[2], 2)[tuple(map(slice, SHAPE))]
     other = (fine > 0) & (fine & chosen == 0)
     assert one[1].any() and other.any() and not one[1][other].any()
+
+
+def relevelling_of(folder: Path, raw: NDArray[np.uint8], damage: NDArray[np.uint8]) -> Relevelling:
+    """Of everything with bit 8 and without bit 2; the folder has the map."""
+    mean = open_volume(write_volume(folder / "mean", inspected(raw, FACTOR)[0], None, (4, 8, 8)))
+    return Relevelling(mean, open_volume(str(folder / "damage")), None, side=4, kinds=8, not_of=2, max_gap=3)
+
+
+def test_a_faint_region_is_relevelled_beside_what_is_replaced_and_all_blocks_agree(tmp_path: Path) -> None:
+    raw, model = tissue(), restorer(tmp_path / "model")
+    faint = raw.copy()
+    faint[6, 16:] = np.where(raw[6, 16:] > 0, raw[6, 16:] // 3 + 20, 0)
+    damage = np.zeros_like(flagged())
+    damage[6, 4:] = 8  # from where a block begins
+    damage[6, 5:7, 6:9] = 10
+    made = []
+    for name, block in (("one", SHAPE), ("cut", (5, 16, 24))):
+        stage = stage_of(tmp_path / name, faint, model, block, damage, kinds=2)
+        levels = relevelling_of(tmp_path / name, faint, damage)
+        assert replace(stage, relevelling=levels).fingerprint != stage.fingerprint
+        alone = levels(faint, Box.of_shape(SHAPE))
+        np.testing.assert_array_equal(alone[6, 22:26, 26:34], faint[6, 22:26, 26:34])
+        made.append(ran(replace(stage, relevelling=levels)))
+    np.testing.assert_array_equal(made[0][0], made[1][0])
+    np.testing.assert_array_equal(made[0][1], made[1][1])
+    grey, where = made[0][:2]
+    filled = raw[6] > 0
+    assert where[6, 18:][filled[18:]].mean() > 240 and not where[6, :14].any() and not np.delete(where, 6, 0).any()
+    np.testing.assert_array_equal(grey[where == 0], faint[where == 0])
+    kept = np.zeros_like(filled)
+    kept[18:] = filled[18:]
+    kept[18:30, 20:38] = False  # replaced, with a rim
+    before, after = (np.abs(array[6].astype(int) - raw[6])[kept].mean() for array in (faint, grey))
+    assert after < 15 < 40 < before

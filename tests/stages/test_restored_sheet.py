@@ -138,6 +138,7 @@ def test_a_block_without_its_table_is_named(tmp_path: Path) -> None:
 
 def test_where_nothing_was_replaced_there_is_no_sheet(tmp_path: Path) -> None:
     stage = restoration(tmp_path, np.zeros(SHAPE, bool), patchy())
+    (tmp_path / "sheet.png").write_bytes(b"of a restoration before")
     assert write_restored_sheet(stage, tmp_path / "sheet.png", totals(stage)) is False
     assert not (tmp_path / "sheet.png").exists()
     said = headline(summary_of(stage))

@@ -115,6 +115,17 @@ def test_workers_ignore_the_interrupt_of_the_terminal_and_the_driver_keeps_its_o
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_workers_that_are_closed_at_work_do_so_without_a_word(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = ClusterSettings(workers=1, threads_per_worker=1, compute_threads=1, memory_limit="2 GiB", worker_wait_s=60)
+    with open_executor(config) as executor:
+        blocks = executor.map(Recorder(tmp_path, name="long", fingerprint="long", seconds=6.0), range(9))
+        next(blocks)
+        blocks.close()  # type: ignore[attr-defined]
+    assert capfd.readouterr().err == ""
+
+
 def test_a_killed_driver_leaves_no_worker_behind(tmp_path: Path) -> None:
     paths = os.pathsep.join([str(HERE), str(HERE.parents[1]), *sys.path])
     command = [sys.executable, str(HERE / "orphan_driver.py"), str(tmp_path)]

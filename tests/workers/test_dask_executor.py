@@ -100,13 +100,13 @@ def test_closing_the_iterator_cancels_the_blocks_that_have_not_started(executor:
     next(results)
     started = time.monotonic()
     results.close()  # type: ignore[attr-defined]
-    assert time.monotonic() - started < 2.0
+    assert time.monotonic() - started < 10.0  # all blocks take 25 s
     assert not executor.client.futures
     ended = -1
     while ended != len(stage.runs()):  # what runs on four threads goes on to its end
         ended = len(stage.runs())
         time.sleep(8 * TASK_SECONDS)
-    assert ended < 100
+    assert ended < 200
 
 
 def test_a_cancelled_run_keeps_what_is_done_and_resumes(executor: DaskExecutor, tmp_path: Path) -> None:
