@@ -37,7 +37,7 @@ browser:
 benchmarks: $(READY)
 	for name in predict_engine labels label_peers label_scaling merge_scale million_blocks driver_memory evaluate training_speed local_convolution; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 	@test -n "$$TERAMITO_DATA" || echo "TERAMITO_DATA is not set: no benchmarks on the real volumes"
-	test -z "$$TERAMITO_DATA" || for name in ablation fine_tune interpolation damage denoise_cost; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	test -z "$$TERAMITO_DATA" || for name in ablation fine_tune interpolation damage denoise_cost noise; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 # igneous and dask-image, for benchmarks/label_peers.py alone: never in the project's own environment.
 peers:
