@@ -178,7 +178,7 @@ def segmentations(
             yield {**row, **shares, **recovered(clean, damaged, restored)}
 
 
-def _def _mean(found: Sequence[tuple[Row, Row, Row]]) -> tuple[Row, ...]:
+def _mean(found: Sequence[tuple[Row, Row, Row]]) -> tuple[Row, ...]:
     """The means of the numbers of several seeds."""
     parts = zip(*found, strict=True)
     return tuple({name: float(np.mean([one[name] for one in part])) for name in part[0]} for part in parts)
