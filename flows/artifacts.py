@@ -33,8 +33,8 @@ COST = {
     "label": 0.03,
     "stitch": 0.01,
     "grow": 0.06,
-    "relabel": 0.05,
-    "measure": 0.01,
+    "relabel": 0.02,
+    "measure": 0.03,
     "export": 0.15,
 }
 RESTORE_EVERYWHERE = 1.0  # likewise, where the restorer takes every voxel

@@ -160,7 +160,9 @@ class Ledger(Record):
             names = [key for key in expected if found.get(key) != expected[key]]
             raise RunConflict(
                 f"{self.path}: this ledger belongs to another {' and '.join(names)} of stage {self.stage} "
-                f"({found} instead of {expected}). Use a new output directory for a changed configuration."
+                f"({found} instead of {expected}). Use a new output directory for a changed configuration. If nothing "
+                "was changed, another version of teramito began it: delete this ledger and run the same command, and "
+                "what follows is made again."
             )
 
 

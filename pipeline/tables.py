@@ -89,8 +89,8 @@ class StoredArrays(Mapping[str, Array]):
                 raise ValueError(f"{size} bytes instead of {at}")
 
     def __getitem__(self, name: str) -> Array:
-        dtype, shape, start, stop = self._stored[name]
         with self._torn():
+            dtype, shape, start, stop = self._stored[name]
             array = np.empty(shape, _dtype(dtype))
             if array.size:  # zstd refuses to decode a frame of nothing
                 _ZSTD.decode(self._bytes(start, stop), _bytes_of(array))

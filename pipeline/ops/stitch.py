@@ -29,22 +29,17 @@ class Rim:
 
     arrays: Mapping[str, Plane]
 
-    @property
-    def is_empty(self) -> bool:
-        """True when no label touches a face: the block has nothing to stitch."""
-        return not any(plane.any() for plane in self.arrays.values())
-
     def plane(self, axis: int, high: bool) -> Plane:
         """The first or last (``high``) plane across an axis."""
         return self.arrays[NAMES[axis][high]]
 
     def to_arrays(self) -> dict[str, Plane]:
         """The planes by name (``z_low`` ... ``x_high``), to store."""
-        return dict(self.arrays)
+        return {name: self.arrays[name] for names in NAMES for name in names}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Plane]) -> Rim:
-        """The rim that ``to_arrays`` gave; a mapping that reads on demand is asked for the planes that are needed."""
+        """The rim that ``to_arrays`` gave; of a mapping that reads on demand only the planes needed are read."""
         return cls(arrays)
 
 

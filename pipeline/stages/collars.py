@@ -1,7 +1,7 @@
-"""The outermost voxels of blocks, stored apart: the halo of a block without decoding the chunks of its 26 neighbours.
+"""The outermost voxels of blocks, stored apart: the halo of a block without reading its 26 neighbours whole.
 
-Growth of a 128^3 block with a halo of 6 voxels spent two thirds of its time on decoding 27 chunks of labels and of the
-semantic map, for 1.3 times the voxels of one.
+Growth of a 128^3 block with a halo of 6 voxels spent two thirds of its time on decoding 27 chunks of the semantic map
+and as many of labels, which were chunks then, for 1.3 times the voxels of one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pipeline.stages.stored_labels import StoredLabels
 from pipeline.tables import BlockTables
 from pipeline.volume import Volume
 
-LARGEST_SHARE = 0.5  # of a block's voxels: thicker collars cost as much as the chunks
+LARGEST_SHARE = 0.5  # of a block's voxels: thicker collars cost as much as whole neighbours
 
 Labels = NDArray[np.uint32]
 Semantic = NDArray[np.uint8]

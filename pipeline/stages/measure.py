@@ -47,14 +47,16 @@ class MeasureStage:
         """Nothing to load."""
 
     def __call__(self, block: Block) -> BlockResult:
-        """Count across the borders of one block."""
+        """Count inside one block and across its borders."""
         watch = Stopwatch()
         ids = FinalIds(open_table(self.offsets), open_table(self.table))
         present, group = numbered(ids.of(block.number))
         if not len(present):
             return watch.result(block.number)
+        with watch("read"):
+            found = self.labels.runs(block.number)
         with watch("op"):
-            pairs = pairs_of_runs(self.labels.runs(block.number), block.core.shape, group, len(present))
+            pairs = pairs_of_runs(found, block.core.shape, group, len(present))
             pairs += self._across(block, ids, present, group)
         with watch("write"):
             self.pairs.write(block.number, {"ids": present, "pairs": pairs})

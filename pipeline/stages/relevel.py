@@ -13,6 +13,8 @@ from pipeline.ops.slices import normalised
 from pipeline.tables import open_table
 from pipeline.volume import Volume
 
+RELEVEL_VERSION = 1  # of what is done to grey levels, for the fingerprint of the stage that does it
+
 
 @dataclass(frozen=True)
 class Relevelling:

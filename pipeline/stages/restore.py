@@ -21,7 +21,7 @@ from pipeline.ops.slices import normalised
 from pipeline.stage import BlockResult, Stopwatch, digest
 from pipeline.stages.inspect import grey_levels
 from pipeline.stages.predict import picked_device
-from pipeline.stages.relevel import Relevelling
+from pipeline.stages.relevel import RELEVEL_VERSION, Relevelling
 from pipeline.statistics import GreyScale, require_finite
 from pipeline.tables import BlockTables, open_table
 from pipeline.volume import Volume
@@ -44,8 +44,8 @@ class RestoreStage:
     """The restorer over the blocks of ``grid``; ``count`` of a result is the voxels replaced.
 
     ``damage`` None is damage everywhere, for restorers that make each slice from itself. ``slices`` is the table of
-    gain and offset of each slice, float32 (nz, 2), where slices are evened out. With ``kinds``, bits of a damage map,
-    only damage of these kinds is replaced, and nothing is restored from any; ``relevelling`` changes the levels of
+    gain and offset of each slice (``write_slice_table``), where slices are evened out. With ``kinds``, bits of a
+    damage map, only damage of these kinds is replaced, and nothing is restored from any; ``relevelling`` changes the levels of
     others. ``tables`` takes, of each block, the slices ``z`` in which something was ``replaced`` (voxels, with those of
     the blended rim and of other levels) or is ``left`` (damaged voxels that were in gaps too long), int64.
     """
@@ -86,7 +86,7 @@ class RestoreStage:
                 "restorer": self.spec.model_dump(include={"kind", "options", "unsharp", "sha256"}),
                 "grid": asdict(self.grid),
                 **({} if self.kinds is None else {"kinds": self.kinds}),
-                **({} if self.relevelling is None else {"relevelled": self.relevelling.kinds}),
+                **({} if self.relevelling is None else {"relevelled": (RELEVEL_VERSION, self.relevelling.kinds)}),
             }
         )
 

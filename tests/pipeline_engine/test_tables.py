@@ -45,7 +45,7 @@ def test_no_folder_holds_more_than_a_thousand_blocks(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("keep", [None, 0, 10, 0.5, -3])
 def test_a_torn_table_of_a_block_is_named_with_the_stage_to_run_again(tmp_path: Path, keep: float | None) -> None:
-    tables = BlockTables(tmp_path / "tables" / "label-rows")
+    tables = BlockTables(tmp_path / "tables" / "label-collars")
     tables.write(3, {"rows": np.arange(1000)})
     (file,) = (path for path in tmp_path.rglob("*") if path.is_file())
     if keep is None:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import pipeline.tables
 from pipeline.errors import BadInput
 from pipeline.geometry import Box, Vec3, vec3
 from pipeline.grid import BlockGrid
@@ -20,11 +21,19 @@ from pipeline.tables import BlockTables
 SIDES = st.tuples(*[st.integers(1, 9)] * 3)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
-@given(SIDES, SIDES, st.sampled_from([1, 3, 300, 70_000]), st.sampled_from([0.05, 0.5, 1.0]), st.integers(0, 2**31))
+@pytest.mark.parametrize("head", [pipeline.tables._HEAD, 600], ids=["read at once", "read as needed"])
+@settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    shape=SIDES,
+    block=SIDES,
+    highest=st.sampled_from([1, 3, 300, 70_000]),
+    density=st.sampled_from([0.05, 0.5, 1.0]),
+    seed=st.integers(0, 2**31),
+)
 def test_any_part_of_any_block_reads_as_it_was_stored(
-    shape: Vec3, block: Vec3, highest: int, density: float, seed: int
+    monkeypatch: pytest.MonkeyPatch, head: int, shape: Vec3, block: Vec3, highest: int, density: float, seed: int
 ) -> None:
+    monkeypatch.setattr(pipeline.tables, "_HEAD", head)
     random = np.random.default_rng(seed)
     grid = BlockGrid(shape, block)
     labels = (random.integers(1, highest + 1, shape) * (random.random(shape) < density)).astype(np.uint32)
