@@ -2,8 +2,9 @@
 
 ``run.json`` (configuration and what was planned), ``arrays/`` (OME-Zarr, any viewer opens them), ``tables/`` (what is
 no image: block-local labels as runs, fragments, pairs, ids), ``ledgers/`` (which blocks are done), ``precomputed/``
-(the result for Neuroglancer), ``instances.parquet/`` (parts of the table), ``report.json`` (written by verification alone:
-a run without it is not complete); where denoising is on, ``restored.json`` and ``restored.png`` (what it replaced).
+(the result for Neuroglancer), ``instances.parquet/`` (parts of the table), ``report.json`` (written by verification
+alone: a run without it is not complete); where denoising is on, ``restored.json`` and ``restored.png`` (what it
+replaced).
 """
 
 from __future__ import annotations

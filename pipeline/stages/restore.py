@@ -44,10 +44,10 @@ class RestoreStage:
     """The restorer over the blocks of ``grid``; ``count`` of a result is the voxels replaced.
 
     ``damage`` None is damage everywhere, for restorers that make each slice from itself. ``slices`` is the table of
-    gain and offset of each slice (``write_slice_table``), where slices are evened out. With ``kinds``, bits of a
-    damage map, only damage of these kinds is replaced, and nothing is restored from any; ``relevelling`` changes the
-    levels of others. ``tables`` takes, of each block, the slices ``z`` in which something was ``replaced`` (voxels,
-    with those of the blended rim and of other levels) or is ``left`` (damaged voxels that were in gaps too long), int64.
+    gain and offset of each slice (``write_slice_table``), where slices are evened out. With ``kinds``, bits of a damage
+    map, only damage of these kinds is replaced, and nothing is restored from any; ``relevelling`` changes the levels of
+    others. ``tables`` takes, of each block, the slices ``z`` in which something was ``replaced`` (voxels, with those of
+    the blended rim and of other levels) or is ``left`` (damaged voxels that were in gaps too long), int64.
     """
 
     source: Volume
