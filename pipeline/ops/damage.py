@@ -41,7 +41,8 @@ _EDGE, _SPECK_EDGE = 0.4, 0.3
 _PEAK = 2
 _WIDE, _FILLED = 11, 0.8  # a wide region holds this share of a window of 2 x 11 + 1 cells; folds and specks do not
 _OPAQUE = 48 * STEPS  # texture, two doublings: what loses it and has another level has no tissue to bring back
-_RIM = _PEAK + _SUPPORT + _GROWTH + 1 + 2 * _WIDE
+_FRINGE = 2  # cells beside a fold or a speck that a window finds blurred or pale for its sake
+_RIM = _PEAK + _SUPPORT + _GROWTH + 1 + 2 * _WIDE + _FRINGE
 _SQUARE = np.ones((1, 3, 3), bool)
 _NUMBER = {name: number for number, name in enumerate(MEASURES)}
 
@@ -93,22 +94,30 @@ def damage(cells: Cells, max_gap: int, limit: Float32) -> UInt8:
         found[_reached(score, finding)] |= finding.bit
     missing = _missing(cells, max_gap)[:, inner[1], inner[2]]
     found[binary_dilation(missing, _SQUARE)] |= MISSING  # a tear goes through cells
-    found[_exposed(found, score, limit)] &= ~np.uint8(RESIDUAL)
+    _tell_apart(found, score, limit)
     found[(found > 0) & (cells.mean[inner] >= _WHITE)] |= SATURATED
     return found[:, _RIM:-_RIM, _RIM:-_RIM]
 
 
-def _exposed(found: UInt8, score: Float32, limit: Float32) -> Bool:
-    """Cells of wide regions that are blurred or badly exposed: tissue that is darker there is no fold, no speck."""
+def _tell_apart(found: UInt8, score: Float32, limit: Float32) -> None:
+    """What is darker in a wide blurred or badly exposed region is no fold and no speck; a blur beside these is one."""
     region = (found & (BLUR | INTENSITY)) > 0
-    if not (region & ((found & RESIDUAL) > 0)).any():
-        return np.zeros_like(region)
+    if not (region & _near(found)).any():
+        return
     side = 2 * _WIDE + 1
     filled = windowed(region.astype(np.int32), _WIDE) > _FILLED * side**2
+    wide = region & maximum_filter(filled, (1, side, side))
     flat = _NUMBER["flat"]
     opaque = ((found & INTENSITY) > 0) & (score[flat] * limit[flat, 0] > _OPAQUE)
-    exposed: Bool = region & ~opaque & maximum_filter(filled, (1, side, side))
-    return exposed
+    found[wide & ~opaque] &= ~np.uint8(RESIDUAL)
+    found[region & ~wide & _near(found)] |= RESIDUAL
+
+
+def _near(found: UInt8) -> Bool:
+    """Cells at most ``_FRINGE`` away from what is darker or brighter than its neighbours."""
+    side = 2 * _FRINGE + 1
+    near: Bool = maximum_filter((found & RESIDUAL) > 0, (1, side, side))
+    return near
 
 
 def long_gaps(tissue: Bool, max_gap: int) -> list[tuple[int, int]]:
