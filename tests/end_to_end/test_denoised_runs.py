@@ -58,6 +58,16 @@ def restored_of(directory: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     return whole(directory / "arrays" / "restored"), whole(directory / "arrays" / "replaced")
 
 
+def restore_only(values: dict[str, Any]) -> None:
+    """The steps of a run up to the image that the network would be shown."""
+    job = job_of(values)
+    with job.opened():
+        for step in job.steps:
+            run_step(job.directory, step, SerialExecutor())
+            if step.name == "restore":
+                break
+
+
 def report_of(directory: Path) -> Any:
     return json.loads((directory / "report.json").read_text())
 
@@ -367,18 +377,36 @@ def test_what_is_found_is_the_same_for_any_blocks_and_executors(detected: Path, 
         np.testing.assert_array_equal(whole(tmp_path / "run" / "arrays" / name), whole(detected / "arrays" / name))
 
 
+def test_a_pale_thick_section_gets_its_neighbours_levels_and_keeps_its_content_for_any_blocks(
+    places: Places, tmp_path: Path
+) -> None:
+    raw, z = phantom_values((9, 128, 128)), 4  # a wide region is one of 23 cells
+    raw[z] = 130 + raw[z] // 3
+    for beside in (z - 1, z + 1):  # a jump that is evened out
+        raw[beside] = np.minimum(raw[beside], 243) + 12
+    where = write_volume(tmp_path / "raw", raw, (40.0, 10.0, 10.0))
+    made = []
+    for name, block in (("one", [9, 128, 128]), ("cut", [4, 48, 72])):
+        chosen = {"block.shape": block, **denoise(places.restorer, normalise_slices=True)}
+        restore_only(settings(where, tmp_path / name, places.model, chosen))
+        made.append((*restored_of(tmp_path / name), json.loads((tmp_path / name / "restored.json").read_text())))
+    (restored, replaced, counted), other = made
+    np.testing.assert_array_equal(other[0], restored)
+    np.testing.assert_array_equal(other[1], replaced)
+    assert other[2] | {"fingerprint": ""} == counted | {"fingerprint": ""}
+    assert (replaced[z] > 0).mean() > 0.9 and counted["replaced_voxels"] == np.count_nonzero(replaced)
+    wanted = restored[[z - 1, z + 1]].mean()
+    assert abs(restored[z].mean() - wanted) < 4 < 30 < abs(raw[z].mean() - wanted)
+    fine, own = (np.diff(image.astype(np.float64)).ravel() for image in (restored[z], raw[z]))
+    assert np.corrcoef(fine, own)[0, 1] > 0.95  # 0.75 with the slice below
+
+
 def test_a_corrected_copy_of_the_map_is_a_mask(detected: Path, places: Places, tmp_path: Path) -> None:
     shutil.copytree(detected / "arrays" / "damage", tmp_path / "map")
     corrected = whole(tmp_path / "map")
     corrected[5] = 0
     write_voxels(tmp_path / "map", corrected)
-    given = places.values(tmp_path / "run", {"denoise.mask": str(tmp_path / "map")}, CUT)
-    job = job_of(given)
-    with job.opened():
-        for step in job.steps:
-            run_step(job.directory, step, SerialExecutor())
-            if step.name == "restore":
-                break
+    restore_only(places.values(tmp_path / "run", {"denoise.mask": str(tmp_path / "map")}, CUT))
     replaced = restored_of(tmp_path / "run")[1]
     assert not replaced[5].any() and replaced[[0, 19]].all()
 

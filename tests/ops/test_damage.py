@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, maximum_filter
 
 from pipeline.ops.damage import BLUR, INTENSITY, MISSING, RESIDUAL, SATURATED, damage, damage_halo
 from pipeline.ops.inspect import inspected
@@ -76,7 +76,7 @@ def test_a_dark_patch_is_found_in_all_its_slices_and_in_no_other(tissue: UInt8, 
     damaged[list(slices), 60:100, 40:90] = 20 + damaged[list(slices), 60:100, 40:90] // 16
     patch = (_found(damaged) & RESIDUAL)[:, 15:25, 10:22] > 0
     for z in range(SHAPE[0]):
-        assert patch[z].mean() > 0.9 if z in slices else patch[z].mean() < 0.15
+        assert patch[z].mean() > 0.9 if z in slices else patch[z].mean() < 0.2
 
 
 def test_dark_tissue_in_a_wide_faint_region_is_no_speck_but_in_a_narrow_one_it_is(tissue: UInt8) -> None:
@@ -87,6 +87,14 @@ def test_dark_tissue_in_a_wide_faint_region_is_no_speck_but_in_a_narrow_one_it_i
         found = _found(damaged)[6, 6:34, 3 : width // 4 - 3]
         assert (found & (BLUR | INTENSITY) > 0).mean() > 0.9
         assert (found & RESIDUAL > 0).any() == residual
+
+
+def test_the_blurred_rim_of_a_fold_belongs_to_the_fold(tissue: UInt8) -> None:
+    damaged, _ = plant(tissue, (10.0, 10.0, 10.0), ("fold",), seed=4)
+    found = _found(damaged)
+    beside = (found & (BLUR | INTENSITY) > 0) & maximum_filter(found & RESIDUAL > 0, (1, 5, 5))
+    assert beside.sum() > 500
+    assert (found[beside] & RESIDUAL == 0).mean() < 0.06  # 0.14 where only cells with a residual of their own are
 
 
 def test_a_blurred_slice_is_not_missing(tissue: UInt8) -> None:
@@ -137,6 +145,24 @@ def test_damage_does_not_depend_on_the_box_it_is_computed_in(tissue: UInt8) -> N
     read = tuple(slice(s.start, s.stop + 2 * h) for s, h in zip((z, y, x), halo, strict=True))
     part = Cells(around.mean[read], around.texture[read], around.exists[read[0]])
     np.testing.assert_array_equal(damage(part, GAP, limit), whole[z, y, x])
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+def test_a_wide_faint_region_is_the_same_damage_however_blocks_cut_it(tissue: UInt8, axis: int) -> None:
+    damaged, region = tissue.copy(), [slice(6, 7), slice(None), slice(None)]
+    region[axis] = slice(80)  # 20 cells: just wide enough, so that all of them decide
+    damaged[*region] = 20 + tissue[*region] // 3
+    mean, texture = inspected(damaged, CELL)
+    limit = limits(histograms(_cells(mean, texture, measures_halo(GAP)), GAP))
+    halo = damage_halo(GAP)
+    around = _cells(mean, texture, halo)
+    whole = damage(around, GAP, limit)
+    assert (whole[6] & (BLUR | INTENSITY) > 0).mean() > 0.4 and (whole[6] & RESIDUAL > 0).mean() < 0.01
+    for first, last in ((0, 4), (16, 20), (18, 40)):
+        read, core = ([slice(None)] * 3 for _ in range(2))
+        read[axis], core[axis] = slice(first, last + 2 * halo[axis]), slice(first, last)
+        part = Cells(around.mean[*read], around.texture[*read], around.exists)
+        np.testing.assert_array_equal(damage(part, GAP, limit), whole[*core])
 
 
 def test_limits_follow_the_volume_and_not_its_damage() -> None:

@@ -251,23 +251,29 @@ def test_only_the_chosen_kinds_are_replaced_and_all_blocks_agree(tmp_path: Path)
     assert one[1].any() and other.any() and not one[1][other].any()
 
 
-def relevelling_of(folder: Path, raw: NDArray[np.uint8], damage: NDArray[np.uint8]) -> Relevelling:
+def relevelling_of(folder: Path, raw: NDArray[np.uint8], slices: Path | None = None) -> Relevelling:
     """Of everything with bit 8 and without bit 2; the folder has the map."""
     mean = open_volume(write_volume(folder / "mean", inspected(raw, FACTOR)[0], None, (4, 8, 8)))
-    return Relevelling(mean, open_volume(str(folder / "damage")), None, side=4, kinds=8, not_of=2, max_gap=3)
+    return Relevelling(mean, open_volume(str(folder / "damage")), slices, side=4, kinds=8, not_of=2, max_gap=3)
+
+
+def faint_values() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """The tissue with a faint region in slice 6, and the map of it: bit 8, and bit 2 too where it is to be replaced."""
+    raw = tissue()
+    raw[6, 16:] = np.where(raw[6, 16:] > 0, raw[6, 16:] // 3 + 20, 0)
+    damage = np.zeros_like(flagged())
+    damage[6, 4:] = 8  # from where a block begins
+    damage[6, 5:7, 6:9] = 10
+    return raw, damage
 
 
 def test_a_faint_region_is_relevelled_beside_what_is_replaced_and_all_blocks_agree(tmp_path: Path) -> None:
     raw, model = tissue(), restorer(tmp_path / "model")
-    faint = raw.copy()
-    faint[6, 16:] = np.where(raw[6, 16:] > 0, raw[6, 16:] // 3 + 20, 0)
-    damage = np.zeros_like(flagged())
-    damage[6, 4:] = 8  # from where a block begins
-    damage[6, 5:7, 6:9] = 10
+    faint, damage = faint_values()
     made = []
     for name, block in (("one", SHAPE), ("cut", (5, 16, 24))):
         stage = stage_of(tmp_path / name, faint, model, block, damage, kinds=2)
-        levels = relevelling_of(tmp_path / name, faint, damage)
+        levels = relevelling_of(tmp_path / name, faint)
         assert replace(stage, relevelling=levels).fingerprint != stage.fingerprint
         alone = levels(faint, Box.of_shape(SHAPE))
         np.testing.assert_array_equal(alone[6, 22:26, 26:34], faint[6, 22:26, 26:34])
@@ -283,3 +289,31 @@ def test_a_faint_region_is_relevelled_beside_what_is_replaced_and_all_blocks_agr
     kept[18:30, 20:38] = False  # replaced, with a rim
     before, after = (np.abs(array[6].astype(int) - raw[6])[kept].mean() for array in (faint, grey))
     assert after < 15 < 40 < before
+
+
+def test_between_what_is_replaced_a_faint_region_is_relevelled_too(tmp_path: Path) -> None:
+    faint, damage = faint_values()
+    damage[6, 9, 11] = 10  # the box around both places holds much that is only faint
+    stage = stage_of(tmp_path / "run", faint, restorer(tmp_path / "model"), damage=damage, kinds=2)
+    other = ran(stage)[1] == 0
+    levels = relevelling_of(tmp_path / "run", faint)
+    grey, where, _ = ran(replace(stage, relevelling=levels))
+    wanted = levels(faint, Box.of_shape(SHAPE))
+    between = np.s_[6, 20:40, 24:48]
+    assert (other & (wanted != faint))[between].mean() > 0.3
+    np.testing.assert_array_equal(grey[other], wanted[other])
+    np.testing.assert_array_equal(where[other] > 0, (wanted != faint)[other])
+
+
+def test_faint_regions_get_the_levels_of_slices_that_are_evened_out(tmp_path: Path) -> None:
+    faint, damage = faint_values()
+    table = np.tile(np.array([1, 0], np.float32), (SHAPE[0], 1))
+    table[[5, 7]] = 0.8, -9
+    write_table(tmp_path / "slices-1.npy", table)
+    model, made = restorer(tmp_path / "model"), []
+    for name, raw, slices in (("table", faint, tmp_path / "slices-1.npy"), ("even", normalised(faint, table), None)):
+        stage = stage_of(tmp_path / name, raw, model, (5, 16, 24), damage, kinds=2, slices=slices)
+        made.append(ran(replace(stage, relevelling=relevelling_of(tmp_path / name, raw, slices))))
+    region = np.s_[6, 18:, 10:]
+    assert (made[1][0] != faint)[region].mean() > 0.9
+    assert np.abs(made[0][0].astype(int) - made[1][0]).max() < 8  # means of cells are rounded before or after
