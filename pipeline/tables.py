@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,10 @@ from pipeline.formats import Array
 _HEAD = 2**15  # bytes that are read at first; rows and faces of most blocks lie in them
 _FOLDER_SIZE = 1000  # files a folder; folders of 10^6 files are slow on every network file system
 _ZSTD = Zstd(level=1, checksum=True)
+# What np.save writes before a 1-D table of numbers; it is padded to 128 bytes.
+_PLAIN_HEADER = re.compile(
+    rb"\x93NUMPY\x01\x00\x76\x00\{'descr': '([<|][biuf]\d+)', 'fortran_order': False, 'shape': \((\d+),\), \} *\n"
+)
 # What zstd, json and numpy raise for a file that is cut short, overwritten or gone.
 _TORN = (OSError, ValueError, RuntimeError, EOFError, KeyError, TypeError)
 
@@ -143,11 +148,22 @@ def open_table(path: Path) -> Array:
         BadInput: the file is torn or gone; names it and what makes it again.
     """
     try:
-        mapped: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+        mapped = _mapped(path)
     except _TORN as error:
         remedy = "Delete it and run the same command: it is made again from the tables of the blocks."
         raise BadInput(str(path), "a table of a run must be there whole", _cause(error), remedy) from error
     return mapped
+
+
+def _mapped(path: Path) -> Array:
+    """As np.load, which parses the header as Python: CPython 3.11 can fail at that where another thread does too."""
+    with path.open("rb") as file:
+        head = file.read(128)
+    plain = _PLAIN_HEADER.match(head)
+    if plain is None:
+        loaded: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+        return loaded
+    return np.memmap(path, np.dtype(plain[1].decode()), "r", plain.end(), (int(plain[2]),))
 
 
 def _cause(error: Exception) -> str:
