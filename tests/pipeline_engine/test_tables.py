@@ -91,6 +91,19 @@ def test_a_table_is_mapped_and_read_by_slices(tmp_path: Path, size: int) -> None
     np.testing.assert_array_equal(mapped[size // 2 :], table[size // 2 :])
 
 
+@pytest.mark.parametrize("dtype", ["u1", "i4", "u8", "f8"])
+def test_opening_a_table_parses_no_python(tmp_path: Path, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = np.arange(70, dtype=dtype)
+    write_table(tmp_path / "table.npy", table)
+
+    def parse(*_: object, **__: object) -> None:
+        raise SystemError("AST constructor recursion depth mismatch")
+
+    monkeypatch.setattr("ast.literal_eval", parse)
+    opened = open_table(tmp_path / "table.npy")
+    assert opened.dtype == table.dtype and opened.tolist() == table.tolist()
+
+
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_whole(tmp_path / "t", b"old")
 
