@@ -1,8 +1,8 @@
 """What compresses the chunks that teramito stores: zstd, and for labels shuffled Blosc, made of the bytes they fill.
 
-Shuffling puts the lowest bytes of all voxels before their second bytes, and so on. Local labels and ids fill one or two
-of their four or eight bytes, and a plane of zeros is compressed once for all: a frame costs its used planes. Any Blosc
-reads it. Source of the layout: README_CHUNK_FORMAT.rst of c-blosc 1.21.
+Shuffling puts the lowest bytes of all voxels before their second bytes, and so on. Ids fill a few of their eight bytes,
+and a plane of zeros is compressed once for all: a frame costs its used planes. Any Blosc reads it.
+Source of the layout: README_CHUNK_FORMAT.rst of c-blosc 1.21.
 """
 
 from __future__ import annotations

@@ -31,9 +31,9 @@ def relabel(labels: NDArray[np.unsignedinteger[Any]], table: NDArray[T]) -> NDAr
     return painted(found, table[found.label - 1], vec3(labels.shape))
 
 
-def narrowed(ids: NDArray[np.unsignedinteger[Any]]) -> NDArray[np.unsignedinteger[Any]]:
-    """The same ids in the narrowest dtype: what is made of them then takes less memory, and less time with it."""
-    return ids.astype(np.min_scalar_type(int(ids.max(initial=0))), copy=False)
+def narrowed(numbers: NDArray[np.integer[Any]]) -> NDArray[np.unsignedinteger[Any]]:
+    """The same numbers, none negative, in the narrowest dtype: what is made of them then takes less memory and time."""
+    return numbers.astype(np.min_scalar_type(int(numbers.max(initial=0))), copy=False)
 
 
 def looked_up(lookup: NDArray[T], labels: NDArray[np.uint32]) -> NDArray[T]:

@@ -16,6 +16,7 @@ from pipeline.formats import Array
 from pipeline.geometry import Box
 from pipeline.grid import BlockGrid
 from pipeline.ops.fragments import Runs, painted
+from pipeline.ops.relabel import narrowed
 from pipeline.ops.stitch import Rim, rim
 from pipeline.tables import BlockTables
 
@@ -38,7 +39,7 @@ class StoredLabels:
         """
         gap = found.start.copy()  # zeros before each run
         gap[1:] -= found.start[:-1] + found.length[:-1]
-        stored = {"label": _narrowed(found.label), "gap": _narrowed(gap), "length": _narrowed(found.length)}
+        stored = {"label": narrowed(found.label), "gap": narrowed(gap), "length": narrowed(found.length)}
         self.tables.write(number, {**own, **rim(labels).to_arrays(), **stored})
 
     def rim(self, number: int) -> Rim:
@@ -65,7 +66,3 @@ class StoredLabels:
         slab = Runs(found.label[low:high], found.start[low:high] - z.start * plane, found.length[low:high])
         labels = painted(slab, slab.label, (part.shape[0], *block.core.shape[1:]))
         return np.ascontiguousarray(labels[:, y, x], np.uint32)
-
-
-def _narrowed(values: Array) -> Array:
-    return values.astype(np.min_scalar_type(int(values.max(initial=0))), copy=False)
