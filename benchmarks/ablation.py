@@ -24,19 +24,23 @@ from typing import Any, NamedTuple
 
 from benchmarks import report, tissue
 from pipeline.model.cost import gflop_a_megavoxel, parameters
+from pipeline.model.device import device_of
 from pipeline.model.registry import build
-from pipeline.training.config import Optimiser, Source, TrainConfig, TrainStage
-from pipeline.training.export import export
-from pipeline.training.log import TrainingLog
-from pipeline.training.loop import TrainingRun
-from pipeline.training.loss import Loss
+from pipeline.training.optimiser import Optimiser
 from pipeline.training.prepare import prepare
-from pipeline.training.processes import Group, device_of, shard_count
-from pipeline.training.samples import Samples
-from pipeline.training.thresholds import tuned
-from pipeline.training.train import finish, stoppable
-from pipeline.training.validation import scores
-from pipeline.training.volumes import LabelledVolume, load_volume
+from pipeline.training.record.log import TrainingLog
+from pipeline.training.segmentation.config import Source, TrainConfig, TrainStage
+from pipeline.training.segmentation.export import export
+from pipeline.training.segmentation.loop import TrainingRun
+from pipeline.training.segmentation.loss import Loss
+from pipeline.training.segmentation.processes import Group
+from pipeline.training.segmentation.samples import Samples
+from pipeline.training.segmentation.shards import shard_count
+from pipeline.training.segmentation.thresholds import tuned
+from pipeline.training.segmentation.train import finish
+from pipeline.training.segmentation.validation import scores
+from pipeline.training.segmentation.volumes import LabelledVolume, load_volume
+from pipeline.training.session import stoppable
 
 Triple = tuple[int, int, int]
 Row = dict[str, Any]
@@ -251,7 +255,7 @@ def _mean(found: Sequence[Row]) -> Row:
 
 
 def _begun(config: TrainConfig, volumes: Sequence[LabelledVolume], folder: Path) -> TrainingRun:
-    return TrainingRun(config, Samples(volumes, config, shard_count(config)), folder, Group(device_of(config)))
+    return TrainingRun(config, Samples(volumes, config, shard_count(config)), folder, Group(device_of(config.device)))
 
 
 def _first_steps(config: TrainConfig) -> TrainConfig:

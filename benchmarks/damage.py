@@ -26,13 +26,13 @@ from scipy import ndimage
 from benchmarks import report
 from benchmarks.damaged_volumes import SEED, VOLUMES, Labelled, UInt8, stored
 from flows.drive import run_bare
-from pipeline.coarse_mask import open_mask
-from pipeline.config import RunConfig, parse_config
-from pipeline.evaluate import evaluate
-from pipeline.job import Job, run_job
+from pipeline.engine.step import run_step
+from pipeline.evaluation.comparison import evaluate
+from pipeline.image.mask import open_mask
 from pipeline.phantom.damage import KINDS
-from pipeline.step import run_step
-from pipeline.volume import open_volume
+from pipeline.run.config import RunConfig, parse_config
+from pipeline.run.job import Job, run_job
+from pipeline.store.volume import open_volume
 from workers.cluster import open_executor
 
 STRENGTHS = (0.5, 1.0, 2.0)

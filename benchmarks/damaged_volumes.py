@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import tissue
-from pipeline.formats import ome_zarr
 from pipeline.geometry import FloatVec3, Vec3
-from pipeline.ops.label import label
+from pipeline.instances.ops.label import label
 from pipeline.phantom import Phantom
 from pipeline.phantom.damage import KINDS, Damage, plant
-from pipeline.volume import open_volume
+from pipeline.store.formats import ome_zarr
+from pipeline.store.volume import open_volume
 
 UInt8 = NDArray[np.uint8]
 SEED = 11

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import report
-from pipeline.config import ClusterSettings
-from pipeline.executor import Executor, run_stage
+from pipeline.engine.executor import Executor, run_stage
+from pipeline.engine.ledger import Ledger
+from pipeline.engine.settings import ClusterSettings
+from pipeline.engine.stage import BlockResult
 from pipeline.grid import Block, BlockGrid
-from pipeline.ledger import Ledger
-from pipeline.stage import BlockResult
 from workers.cluster import open_executor
 
 BLOCKS = 100_000

@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import report
-from pipeline.evaluate import evaluate
-from pipeline.executor import ThreadsExecutor
-from pipeline.formats import ome_zarr
+from pipeline.engine.executor import ThreadsExecutor
+from pipeline.evaluation.comparison import evaluate
 from pipeline.geometry import Vec3, vec3
 from pipeline.grid import BlockGrid
-from pipeline.volume import Volume, open_volume
+from pipeline.store.formats import ome_zarr
+from pipeline.store.volume import Volume, open_volume
 
 SIDES = (256, 512)
 CHUNK = 128

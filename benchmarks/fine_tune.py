@@ -18,17 +18,19 @@ from statistics import median
 from typing import Any
 
 from benchmarks import report, tissue
-from pipeline.config import RunConfig
+from pipeline.model.device import device_of
 from pipeline.model.spec import load_spec, spec_path
-from pipeline.training.config import Source, TrainConfig, read_config
-from pipeline.training.history import read_history
-from pipeline.training.loop import TrainingRun
-from pipeline.training.processes import Group, device_of, shard_count
-from pipeline.training.samples import Samples
-from pipeline.training.thresholds import tuned
-from pipeline.training.train import train
-from pipeline.training.validation import scores
-from pipeline.training.volumes import load_volume
+from pipeline.run.config import RunConfig
+from pipeline.training.record.history import read_history
+from pipeline.training.segmentation.config import Source, TrainConfig, read_config
+from pipeline.training.segmentation.loop import TrainingRun
+from pipeline.training.segmentation.processes import Group
+from pipeline.training.segmentation.samples import Samples
+from pipeline.training.segmentation.shards import shard_count
+from pipeline.training.segmentation.thresholds import tuned
+from pipeline.training.segmentation.train import train
+from pipeline.training.segmentation.validation import scores
+from pipeline.training.segmentation.volumes import load_volume
 
 CONFIG = Path(__file__).parents[1] / "pipeline/training/configs/fine-tune-fly.yaml"
 REPORTED = tissue.fly((15, 20))
@@ -80,7 +82,7 @@ def steps_in(minutes: float, config: TrainConfig) -> int:
     """How many steps the minutes are enough for, from the median of a few."""
     samples = Samples([load_volume(source, config) for source in config.volumes], config, shard_count(config))
     with tempfile.TemporaryDirectory() as folder:
-        run = TrainingRun(config, samples, Path(folder), Group(device_of(config)))
+        run = TrainingRun(config, samples, Path(folder), Group(device_of(config.device)))
         try:
             seconds = [run.advance()["seconds"] for _ in range(_TIMED + 1)][1:]
         finally:

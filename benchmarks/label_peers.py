@@ -29,12 +29,12 @@ from benchmarks import report
 from benchmarks.label_run import Measured, executor_of, label_blockwise, label_in_memory
 from benchmarks.labels import require_equal
 from benchmarks.made_maps import VOXEL_SIZE_NM, Made, all_seeds, made_maps
-from pipeline.config import InstanceSettings
-from pipeline.formats.precomputed import create_precomputed
+from pipeline.engine.arrays import create_if_missing, stored_volume
 from pipeline.geometry import Vec3, vec3
-from pipeline.presets import instance_plan
-from pipeline.run import create_if_missing, stored_volume
-from pipeline.volume import Volume, open_volume
+from pipeline.instances.presets import instance_plan
+from pipeline.instances.settings import InstanceSettings
+from pipeline.store.formats.precomputed import create_precomputed
+from pipeline.store.volume import Volume, open_volume
 
 SHAPE, BLOCK = (512, 512, 512), (128, 128, 128)
 PEERS_PYTHON = Path(".venv-peers/bin/python")

@@ -18,14 +18,14 @@ import numpy.typing as npt
 
 from benchmarks import report
 from benchmarks.made_maps import Made
-from pipeline.config import ClusterSettings
-from pipeline.executor import Executor, ThreadsExecutor, run_stage
-from pipeline.labelling import Labelling, instance_steps
-from pipeline.ops.settings import InstancePlan
-from pipeline.run import RunDirectory, open_ledger
-from pipeline.step import Step
-from pipeline.tables import open_table
-from pipeline.volume import Volume
+from pipeline.engine.directory import RunDirectory, open_ledger
+from pipeline.engine.executor import Executor, ThreadsExecutor, run_stage
+from pipeline.engine.settings import ClusterSettings
+from pipeline.engine.step import Step
+from pipeline.instances.plan import InstancePlan
+from pipeline.instances.steps import Labelling, instance_steps
+from pipeline.store.tables import open_table
+from pipeline.store.volume import Volume
 from workers.cluster import open_executor
 from workers.dask_executor import DaskExecutor
 
@@ -100,7 +100,7 @@ def label_blockwise(folder: Path, made: Made, plan: InstancePlan, executor: Exec
 
 
 def _run_step(directory: RunDirectory, step: Step, executor: Executor, measured: Measured) -> None:
-    """As ``pipeline.run.run_step``, timed."""
+    """As ``pipeline.engine.directory.run_step``, timed."""
     part = step.name if step.name in PARTS else "grow"
     with measured.timed(part):
         step.prepare()

@@ -18,12 +18,12 @@ import numpy.typing as npt
 from benchmarks import report
 from benchmarks.label_run import Measured, label_blockwise, label_in_memory
 from benchmarks.made_maps import VOXEL_SIZE_NM, all_seeds, made_maps
-from pipeline.config import InstanceSettings
-from pipeline.executor import ThreadsExecutor
+from pipeline.engine.executor import ThreadsExecutor
 from pipeline.geometry import Box, Vec3, vec3
 from pipeline.grid import BlockGrid
-from pipeline.presets import instance_plan
-from pipeline.volume import Volume
+from pipeline.instances.presets import instance_plan
+from pipeline.instances.settings import InstanceSettings
+from pipeline.store.volume import Volume
 
 SHAPE, BLOCK = (512, 512, 512), (128, 128, 128)
 TARGET = 4.0

@@ -12,15 +12,15 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from pipeline.engine.arrays import create_if_missing, stored_volume
+from pipeline.engine.blocks import chunk_shape
 from pipeline.geometry import Box, FloatVec3, Vec3, vec3
 from pipeline.grid import BlockGrid
-from pipeline.labelling import Maps
-from pipeline.ops.label import seeds
-from pipeline.ops.resample import coarse_extent, interpolate
-from pipeline.ops.settings import InstancePlan
-from pipeline.plan import chunk_shape
-from pipeline.run import create_if_missing, stored_volume
-from pipeline.volume import Volume
+from pipeline.image.resample import coarse_extent, interpolate
+from pipeline.instances.ops.label import seeds
+from pipeline.instances.plan import InstancePlan
+from pipeline.instances.steps import Maps
+from pipeline.store.volume import Volume
 
 VOXEL_SIZE_NM = (10.0, 10.0, 10.0)
 # Blobs: white noise smoothed on a grid of an eighth, then interpolated; some 40 voxels across, as mitochondria are.

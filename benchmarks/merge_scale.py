@@ -26,15 +26,15 @@ from benchmarks import report
 from benchmarks.label_run import executor_of, worker_peaks
 from benchmarks.made_maps import VOXEL_SIZE_NM, MirroredTile
 from benchmarks.simulated_fragments import CONNECTIVITY, Fragments, StoreStage
-from pipeline.config import InstanceSettings
-from pipeline.executor import run_stage
+from pipeline.engine.directory import RunDirectory, open_ledger
+from pipeline.engine.executor import run_stage
+from pipeline.engine.step import Step, run_step
 from pipeline.geometry import vec3
 from pipeline.grid import BlockGrid
-from pipeline.labelling import MERGE_AT_ONCE, Labelling, Maps, instance_steps
-from pipeline.presets import instance_plan
-from pipeline.run import RunDirectory, open_ledger
-from pipeline.step import Step, run_step
-from pipeline.tables import open_table
+from pipeline.instances.presets import instance_plan
+from pipeline.instances.settings import InstanceSettings
+from pipeline.instances.steps import MERGE_AT_ONCE, Labelling, Maps, instance_steps
+from pipeline.store.tables import open_table
 
 # Blocks a side, fragments a block (of about 2^25 voxels, as by default): 10^7 and 10^8 in all.
 SIZES = ((11, 7520), (24, 7240))

@@ -20,20 +20,22 @@ from typing import Any
 import numpy as np
 
 from benchmarks import report
-from flows.estimate import estimate
-from pipeline.config import BlockSettings, InstanceSettings, RunConfig
-from pipeline.executor import SerialExecutor, run_stage
-from pipeline.formats import Array, ome_zarr
+from flows.reports.estimate import estimate
+from pipeline.engine.directory import counts_of, open_ledger
+from pipeline.engine.executor import SerialExecutor, run_stage
+from pipeline.engine.settings import BlockSettings
+from pipeline.engine.stage import BlockResult, Stage
+from pipeline.engine.status import status_of
+from pipeline.engine.step import Step
 from pipeline.geometry import Vec3, vec3
 from pipeline.grid import Block, BlockGrid
-from pipeline.job import Job, run_job
-from pipeline.ops.stitch import rim
-from pipeline.run import counts_of, open_ledger
-from pipeline.stage import BlockResult, Stage
-from pipeline.stages.stored_labels import StoredLabels
-from pipeline.step import Step
-from pipeline.tables import open_table
-from pipeline.verify import status_of
+from pipeline.instances.ops.stitch import rim
+from pipeline.instances.settings import InstanceSettings
+from pipeline.instances.stored.labels import StoredLabels
+from pipeline.run.config import RunConfig
+from pipeline.run.job import Job, run_job
+from pipeline.store.formats import Array, ome_zarr
+from pipeline.store.tables import open_table
 
 SIDE = 100
 BLOCK = (128, 128, 128)

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import report, tissue
-from pipeline.config import RunConfig
 from pipeline.model.spec import load_spec, spec_path
-from pipeline.training.config import PhantomSource, Source, TrainConfig, TrainStage
-from pipeline.training.validation import scores
-from pipeline.training.volumes import load_volume
+from pipeline.run.config import RunConfig
+from pipeline.training.segmentation.config import PhantomSource, Source, TrainConfig, TrainStage
+from pipeline.training.segmentation.validation import scores
+from pipeline.training.segmentation.volumes import load_volume
 
 Row = dict[str, Any]
 REPORTED: tuple[tuple[str, Source], ...] = (

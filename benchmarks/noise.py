@@ -26,16 +26,16 @@ from benchmarks.damage import SCORES, run_config
 from benchmarks.damaged_volumes import SEED, Labelled, UInt8, lucchi, mouse, stored
 from benchmarks.interpolation import ssim
 from flows.drive import run_bare
-from pipeline.evaluate import evaluate
+from pipeline.evaluation.comparison import evaluate
+from pipeline.export.downsample import downsample
 from pipeline.geometry import float_vec3
-from pipeline.job import run_job
 from pipeline.model.normalisation import Normalisation
 from pipeline.model.spec import load_spec, spec_path
-from pipeline.ops.downsample import downsample
+from pipeline.run.job import run_job
+from pipeline.store.volume import open_volume
 from pipeline.training.restoration.config import RestorationConfig
 from pipeline.training.restoration.train import train_restorer
 from pipeline.training.restoration.validation import psnr
-from pipeline.volume import open_volume
 
 MODEL = "mito-v1"
 KINDS = ("gaussian", "poisson")

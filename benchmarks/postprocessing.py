@@ -15,11 +15,11 @@ from typing import Any
 
 from benchmarks import report
 from flows.drive import run_bare
-from pipeline.config import InstancesConfig
-from pipeline.evaluate import evaluate
-from pipeline.job import instances_job
+from pipeline.evaluation.comparison import evaluate
+from pipeline.run.config import InstancesConfig
+from pipeline.run.job import instances_job
 from pipeline.settings import parse_settings
-from pipeline.volume import open_volume
+from pipeline.store.volume import open_volume
 
 PRESETS = ("published", "default")
 

@@ -22,21 +22,21 @@ import torch
 from safetensors.torch import save_file
 
 from benchmarks import report
-from pipeline.executor import ThreadsExecutor, run_stage
+from pipeline.engine.arrays import create_if_missing, stored_volume
+from pipeline.engine.blocks import chunk_shape
+from pipeline.engine.executor import ThreadsExecutor, run_stage
+from pipeline.engine.ledger import Ledger
 from pipeline.geometry import Box, Vec3, vec3
 from pipeline.grid import BlockGrid
-from pipeline.ledger import Ledger
+from pipeline.image.grey import sample_grey
+from pipeline.image.resample import Float32
 from pipeline.model.load import load_model
 from pipeline.model.resunet_h import ResUNetH
 from pipeline.model.spec import ModelSpec, load_spec
-from pipeline.ops.predict import PredictOp
-from pipeline.ops.resample import Float32
 from pipeline.phantom import Phantom
-from pipeline.plan import chunk_shape
-from pipeline.run import create_if_missing, stored_volume
-from pipeline.stages.predict import PredictStage
-from pipeline.statistics import sample_grey
-from pipeline.volume import Volume
+from pipeline.predict.op import PredictOp
+from pipeline.predict.stage import PredictStage
+from pipeline.store.volume import Volume
 
 SHAPE, BLOCK, PATCH, OVERLAP = (32, 256, 256), (32, 128, 256), (16, 128, 128), (4, 32, 32)
 VOXEL_SIZE_NM = (10.0, 10.0, 10.0)

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.engine.stage import BlockResult
 from pipeline.geometry import Vec3, vec3
 from pipeline.grid import Block, BlockGrid
-from pipeline.ops.fragments import FRAGMENT, Rows
-from pipeline.stage import BlockResult
-from pipeline.tables import BlockTables
+from pipeline.instances.ops.fragments import FRAGMENT, Rows
+from pipeline.store.tables import BlockTables
 
 STEPS: tuple[Vec3, ...] = ((0, 0, 1), (0, 1, 0), (1, 0, 0), (0, 1, 1), (1, 0, 1), (1, 1, 0))
 CONNECTIVITY = 18  # edges too

@@ -7,12 +7,12 @@ from math import prod
 from pathlib import Path
 
 from pipeline.errors import BadInput
+from pipeline.model.device import device_of
 from pipeline.model.load import trained_network
 from pipeline.model.spec import Thresholds, load_spec, spec_path
-from pipeline.training.config import PhantomSource, Source, TrainConfig, VolumeSource
-from pipeline.training.processes import device_of
-from pipeline.training.validation import Maps, predicted
-from pipeline.training.volumes import LabelledVolume
+from pipeline.training.segmentation.config import PhantomSource, Source, TrainConfig, VolumeSource
+from pipeline.training.segmentation.validation import Maps, predicted
+from pipeline.training.segmentation.volumes import LabelledVolume
 
 Slices = tuple[int, int]
 """First slice, and the one after the last."""
@@ -62,7 +62,7 @@ def predicted_by(model: str, volumes: list[LabelledVolume], config: TrainConfig)
     path = spec_path(model)
     spec = load_spec(path)
     network = trained_network(path, spec)
-    return [predicted(network, volume, config, device_of(config)) for volume in volumes], spec.thresholds
+    return [predicted(network, volume, config, device_of(config.device)) for volume in volumes], spec.thresholds
 
 
 def named(source: Source) -> str:

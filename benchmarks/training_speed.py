@@ -30,12 +30,12 @@ from torch.nn import functional
 from benchmarks import report
 from pipeline.model.options import PUBLISHED_WIDTHS
 from pipeline.model.registry import build
-from pipeline.training.config import PhantomSource, TrainConfig, TrainStage, VolumeSource
-from pipeline.training.loop import TrainingRun
 from pipeline.training.prepare import prepare
-from pipeline.training.processes import Group
-from pipeline.training.samples import Samples
-from pipeline.training.volumes import load_volume
+from pipeline.training.segmentation.config import PhantomSource, TrainConfig, TrainStage, VolumeSource
+from pipeline.training.segmentation.loop import TrainingRun
+from pipeline.training.segmentation.processes import Group
+from pipeline.training.segmentation.samples import Samples
+from pipeline.training.segmentation.volumes import load_volume
 
 Triple = tuple[int, int, int]
 Row = dict[str, Any]

@@ -16,12 +16,12 @@ from typing import Any
 
 from benchmarks import report
 from flows.drive import run_bare
-from pipeline.config import RunConfig, parse_config
 from pipeline.errors import BadInput
-from pipeline.evaluate import evaluate
-from pipeline.job import run_job
-from pipeline.ops.tta import CHOICES, Tta
-from pipeline.volume import open_volume
+from pipeline.evaluation.comparison import evaluate
+from pipeline.predict.tta import CHOICES, Tta
+from pipeline.run.config import RunConfig, parse_config
+from pipeline.run.job import run_job
+from pipeline.store.volume import open_volume
 
 LUCCHI = "lucchi/train_raw.tif", "lucchi/train_instances.tif"
 CROP = "[132:165,192:576,256:768]"

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from flows.interrupts import interruptible
-from flows.progress import Watcher
-from pipeline.executor import Executor
-from pipeline.job import Job
-from pipeline.step import run_step
-from pipeline.verify import require_verified, write_report
+from flows.terminal.interrupts import interruptible
+from flows.terminal.progress import Watcher
+from pipeline.engine.executor import Executor
+from pipeline.engine.step import run_step
+from pipeline.run.job import Job
+from pipeline.run.verify import require_verified, write_report
 from workers.cluster import open_executor
 
 CANCELLED = "cancelled; finished blocks are kept, the same command resumes"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from flows.interrupts import interruptible
-from flows.training_report import training_report
-from pipeline.lock import run_lock
-from pipeline.training.log import Progress
+from flows.reports.training import training_report
+from flows.terminal.interrupts import interruptible
+from pipeline.engine.lock import run_lock
+from pipeline.training.record.log import Progress
+from pipeline.training.session import output_of
 from pipeline.training.task import TaskConfig, train_task
-from pipeline.training.train import output_of
 
 CANCELLED = "cancelled; the last checkpoint is kept, the same command goes on from it"
 

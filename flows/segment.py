@@ -15,22 +15,22 @@ from prefect import flow, get_run_logger
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.states import Cancelled
 
-from flows.artifacts import ArtifactWatcher
 from flows.drive import drive
-from flows.interrupts import interruptible
-from flows.progress import Watcher
-from flows.report import markdown_of
-from flows.restored_report import restored_page
-from flows.stale import close_stale_runs
-from flows.tasks import as_task, cancellable, run_name
-from pipeline.config import InstancesConfig, RunConfig
-from pipeline.denoising import restoration_of
+from flows.reports.restoration import restored_page
+from flows.reports.run import markdown_of
+from flows.terminal.interrupts import interruptible
+from flows.terminal.progress import Watcher
+from flows.tracking.artifacts import ArtifactWatcher
+from flows.tracking.stale import close_stale_runs
+from flows.tracking.tasks import as_task, cancellable, run_name
+from pipeline.denoise.summary import restoration_of
+from pipeline.engine.directory import RunDirectory
+from pipeline.engine.executor import Executor, Progress
+from pipeline.engine.ledger import Ledger
+from pipeline.engine.stage import Stage
 from pipeline.errors import RunCancelled
-from pipeline.executor import Executor, Progress
-from pipeline.job import Job, instances_job, run_job
-from pipeline.ledger import Ledger
-from pipeline.run import RunDirectory
-from pipeline.stage import Stage
+from pipeline.run.config import InstancesConfig, RunConfig
+from pipeline.run.job import Job, instances_job, run_job
 from workers.cluster import open_executor
 
 CANCELLED = "cancelled; finished blocks are kept, the same run resumes"

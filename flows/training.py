@@ -16,20 +16,20 @@ from prefect.client.orchestration import get_client
 from prefect.states import Cancelled
 from pydantic import BeforeValidator
 
-from flows.artifacts import EVERY_S, Artifact
 from flows.drive_training import CANCELLED
-from flows.interrupts import interruptible
-from flows.stale import close_stale_runs
-from flows.tasks import as_task, cancellable, run_name
-from flows.training_progress import TrainingPace, throttled
-from flows.training_report import curves_page, result_page, training_report
+from flows.reports.training import curves_page, result_page, training_report
+from flows.terminal.interrupts import interruptible
+from flows.terminal.training_progress import TrainingPace, throttled
+from flows.tracking.artifacts import EVERY_S, Artifact
+from flows.tracking.stale import close_stale_runs
+from flows.tracking.tasks import as_task, cancellable, run_name
+from pipeline.engine.lock import run_lock
 from pipeline.errors import RunCancelled
-from pipeline.lock import run_lock
-from pipeline.training.curves import CURVES
-from pipeline.training.history import Entry
-from pipeline.training.log import Progress
+from pipeline.training.record.curves import CURVES
+from pipeline.training.record.history import Entry
+from pipeline.training.record.log import Progress
+from pipeline.training.session import output_of
 from pipeline.training.task import TaskConfig, kind_of, train_task
-from pipeline.training.train import output_of
 
 PROGRESS_KEY, CURVES_KEY, RESULT_KEY = "training-progress", "training-curves", "training-result"
 # What a person at a terminal sees beside Prefect's pages; none where a Prefect worker runs the flow.

@@ -24,12 +24,12 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application, HTTPError, StaticFileHandler
 
+from pipeline.engine.directory import RunDirectory
 from pipeline.errors import BadInput
-from pipeline.export import neuroglancer_state
-from pipeline.formats import Description, Kind
-from pipeline.formats.precomputed import describe
+from pipeline.export.neuroglancer import neuroglancer_state
 from pipeline.geometry import FloatVec3, Vec3
-from pipeline.run import RunDirectory
+from pipeline.store.formats import Description, Kind
+from pipeline.store.formats.precomputed import describe
 
 HOST = "127.0.0.1"
 HOSTED = "https://neuroglancer-demo.appspot.com"

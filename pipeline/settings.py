@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.errors import BadInput, raise_all
 
@@ -19,7 +19,7 @@ class Settings(BaseModel):
 
 
 def parse_settings(kind: type[S], values: dict[str, Any]) -> S:
-    """Plain values as settings of any kind; see ``pipeline.config.parse_config``."""
+    """Plain values as settings of any kind; see ``pipeline.run.config.parse_config``."""
     try:
         return kind.model_validate(values)
     except ValidationError as error:
@@ -104,3 +104,15 @@ def _described(kind: type[BaseModel], location: list[str]) -> str:
             continue
         return found.description or ""
     return ""
+
+
+PositiveVec3 = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
+Vec3Field = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
+Count = Annotated[int, Field(ge=1)]
+
+# Infinity is no length, and has no place in JSON.
+Length = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+SizeNm = tuple[Length, Length, Length]
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+Reach = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Voxels = Annotated[int, Field(ge=0)]

@@ -10,11 +10,11 @@ import pytest
 import tifffile
 from numpy.typing import NDArray
 
-from pipeline.coarse_mask import CoarseMask, _factors, _nearest, open_mask
 from pipeline.errors import BadInput
-from pipeline.formats import ome_zarr
 from pipeline.geometry import Box, FloatVec3, Vec3, vec3
-from pipeline.volume import Volume, open_volume
+from pipeline.image.mask import CoarseMask, _factors, _nearest, open_mask
+from pipeline.store.formats import ome_zarr
+from pipeline.store.volume import Volume, open_volume
 
 
 def source(shape: Vec3, size: FloatVec3 | None = None) -> Volume:

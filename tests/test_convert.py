@@ -9,12 +9,12 @@ import pytest
 import tifffile
 import zarr
 
-from pipeline import convert as convert_module
-from pipeline.convert import convert
 from pipeline.errors import BadInput
-from pipeline.formats import ome_zarr
 from pipeline.geometry import Box
-from pipeline.volume import Volume, open_volume
+from pipeline.store import convert as convert_module
+from pipeline.store.convert import convert
+from pipeline.store.formats import ome_zarr
+from pipeline.store.volume import Volume, open_volume
 
 EXTENT = (70, 45, 131)
 SIZE = (30.0, 8.5, 8.0)

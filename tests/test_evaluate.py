@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pipeline.errors import BadInput
-from pipeline.evaluate import contingency, evaluate
 from pipeline.evaluation import Contingency, average_precision, best_iou, foreground
-from pipeline.formats import ome_zarr
+from pipeline.evaluation.comparison import contingency, evaluate
 from pipeline.geometry import Box, Vec3
-from pipeline.volume import Volume, open_volume
+from pipeline.store.formats import ome_zarr
+from pipeline.store.volume import Volume, open_volume
 
 
 def row(**lengths: int) -> NDArray[np.uint64]:

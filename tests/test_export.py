@@ -9,11 +9,13 @@ import pytest
 from cloudvolume import CloudVolume
 
 from pipeline.errors import BadInput
-from pipeline.export import ExportLevel, Layer, copy_block, create_layers, export_levels, neuroglancer_state, probe
-from pipeline.formats import ome_zarr
+from pipeline.export.downsample import downsample
+from pipeline.export.levels import ExportLevel, Layer, copy_block, create_layers, export_levels
+from pipeline.export.neuroglancer import neuroglancer_state
+from pipeline.export.probe import probe
 from pipeline.geometry import FloatVec3, Vec3
-from pipeline.ops.downsample import downsample
-from pipeline.volume import Volume, open_volume
+from pipeline.store.formats import ome_zarr
+from pipeline.store.volume import Volume, open_volume
 
 EXTENT: Vec3 = (19, 45, 70)
 SIZE: FloatVec3 = (30.0, 8.0, 8.5)

@@ -20,7 +20,7 @@ from pipeline.errors import BadInput
 from pipeline.geometry import Box
 from pipeline.phantom import Phantom, write_phantom
 from pipeline.phantom.mitochondria import CELL_NM, REACH_NM, mitochondria
-from pipeline.volume import open_volume
+from pipeline.store.volume import open_volume
 
 SMALL = Phantom((90, 150, 140), seed=3)
 COARSE = Phantom((150, 150, 150), seed=7, voxel_size_nm=(30.0, 30.0, 30.0))
@@ -190,7 +190,7 @@ def test_a_block_that_splits_chunks_is_refused(tmp_path: Path, block: Any) -> No
 
 def test_importing_the_phantom_loads_no_heavy_framework() -> None:
     code = (
-        "import sys, pipeline.phantom, pipeline.evaluate;"
+        "import sys, pipeline.phantom, pipeline.evaluation.comparison;"
         "print([m for m in ('torch', 'dask', 'prefect', 'cloudvolume') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -9,16 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import DenoiseSettings, InstanceSettings, RunConfig
-from pipeline.denoise_plan import plan_denoising
+from pipeline.denoise.ops.damage import BLUR, INTENSITY, MISSING, RESIDUAL, SATURATED
+from pipeline.denoise.plan import plan_denoising
+from pipeline.denoise.settings import DenoiseSettings
+from pipeline.engine.blocks import DEFAULT_BLOCK_VOXELS, block_shape, chunk_shape, default_block
 from pipeline.errors import BadInput
 from pipeline.grid import BlockGrid
-from pipeline.ops.damage import BLUR, INTENSITY, MISSING, RESIDUAL, SATURATED
-from pipeline.ops.grow import halo
-from pipeline.plan import DEFAULT_BLOCK_VOXELS, block_shape, chunk_shape, default_block
-from pipeline.presets import instance_plan
+from pipeline.instances.ops.grow import halo
+from pipeline.instances.presets import instance_plan
+from pipeline.instances.settings import InstanceSettings
+from pipeline.run.config import RunConfig
 from pipeline.settings import parse_settings
-from pipeline.volume import Volume
+from pipeline.store.volume import Volume
 
 SIDE = st.integers(1, 3000)
 SIDES = st.tuples(SIDE, SIDE, SIDE)

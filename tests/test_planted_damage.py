@@ -17,7 +17,7 @@ from pipeline.errors import BadInput
 from pipeline.geometry import Box
 from pipeline.phantom import Phantom, write_phantom
 from pipeline.phantom.damage import KINDS, Damage, plant
-from pipeline.volume import open_volume
+from pipeline.store.volume import open_volume
 
 SIZE = (40.0, 10.0, 10.0)
 SHAPE = (40, 150, 170)

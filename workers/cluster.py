@@ -17,9 +17,9 @@ from dask.utils import parse_bytes
 from distributed import Client, Nanny, Scheduler, SpecCluster, Worker, WorkerPlugin
 from distributed.system import MEMORY_LIMIT
 
-from pipeline.config import ClusterSettings
+from pipeline.engine.executor import Executor, SerialExecutor, ThreadsExecutor
+from pipeline.engine.settings import ClusterSettings
 from pipeline.errors import BadInput
-from pipeline.executor import Executor, SerialExecutor, ThreadsExecutor
 from workers.dask_executor import DaskExecutor
 from workers.gpu import pins, visible_gpus
 from workers.handshake import require_same_versions

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from distributed import Client
 from distributed.comm.core import CommClosedError
 
-from pipeline.stage import BlockResult, Stage
+from pipeline.engine.stage import BlockResult, Stage
 from workers.task import Shipment, warm_up_here
 from workers.window import CANCELLED, Window, scheduler_lost
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import cloudpickle  # type: ignore[import-untyped]
 
-from pipeline.stage import BlockResult, Stage, run_block
+from pipeline.engine.stage import BlockResult, Stage, run_block
 
 # A Dask task costs the driver and the scheduler 1 to 2 ms, so that short blocks travel together up to about this long.
 TASK_SECONDS = 0.25

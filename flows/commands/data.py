@@ -9,15 +9,15 @@ from typing import Annotated
 import typer
 
 from flows.commands.evaluate import score_lines
-from flows.commands.options import VoxelSize, shape, voxel_size
-from flows.commands.run import Command, NoPrefect, execute
-from pipeline.config import parse_config
-from pipeline.evaluate import evaluate
-from pipeline.job import run_job
+from flows.commands.options import Command, NoPrefect, VoxelSize, shape, voxel_size
+from flows.commands.runs import execute
+from pipeline.engine.finished import open_complete
+from pipeline.evaluation.comparison import evaluate
 from pipeline.phantom import Phantom, write_phantom
 from pipeline.phantom.damage import Damage
-from pipeline.source_run import open_complete
-from pipeline.volume import open_volume
+from pipeline.run.config import parse_config
+from pipeline.run.job import run_job
+from pipeline.store.volume import open_volume
 
 DEMO_SHAPE = (96, 320, 320)
 DEMO_SEED = 7
@@ -58,7 +58,7 @@ def convert(
 
     Example: teramito convert 'stack.tif[0:100,:,:]' volume.zarr --voxel-size-nm 30,8,8
     """
-    from pipeline.convert import convert as convert_volume
+    from pipeline.store.convert import convert as convert_volume
 
     made = convert_volume(open_complete(source, voxel_size(voxel_size_nm)), target, progress=_counter("convert"))
     typer.echo(f"{made}: {made.shape} voxels, {made.dtype}")

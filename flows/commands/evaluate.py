@@ -9,12 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.commands.options import Json, Settings, VoxelSize, config_values, show, voxel_size
-from flows.commands.run import Command
-from flows.interrupts import interruptible
-from flows.progress import terminal_watcher
+from flows.commands.options import Command, Json, Settings, VoxelSize, config_values, show, voxel_size
+from flows.terminal.interrupts import interruptible
+from flows.terminal.progress import terminal_watcher
+from pipeline.engine.directory import RunDirectory
 from pipeline.errors import BadInput
-from pipeline.evaluate import (
+from pipeline.evaluation.comparison import (
     Comparison,
     addresses_of,
     comparison,
@@ -28,10 +28,9 @@ from pipeline.evaluation.config import EvaluateConfig
 from pipeline.evaluation.matches import require_ending, write_matches
 from pipeline.evaluation.overlaps import Contingency
 from pipeline.evaluation.results import MATCHES, SHEET, require_target, withdraw, write_scores
-from pipeline.files import write_whole
-from pipeline.formats.address import is_remote
-from pipeline.run import RunDirectory
 from pipeline.settings import parse_settings
+from pipeline.store.files import write_whole
+from pipeline.store.formats.address import is_remote
 
 CANCELLED = "cancelled; with --output the blocks compared so far are kept and the same command goes on"
 

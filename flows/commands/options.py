@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -73,3 +73,7 @@ def _loaded(file: Path) -> dict[str, Any]:
 
 def _bad(option: str, given: str, rule: str) -> BadInput:
     return BadInput(f"{option} {given}", f"it must be {rule}")
+
+
+NoPrefect = Annotated[bool, typer.Option("--no-prefect", help="Run without a Prefect server.")]
+Command = Callable[..., None]

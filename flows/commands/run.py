@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from flows.commands.options import Json, Settings, VoxelSize, config_values, show, voxel_size
-from flows.drive import run_bare
-from flows.estimate import estimate, estimate_lines
-from flows.progress import terminal_watcher
-from pipeline.config import InstancesConfig, RunConfig, parse_config
-from pipeline.errors import BadInput
-from pipeline.job import IDENTITIES, Job, instances_job, run_job
-from pipeline.run import RunDirectory, recorded, require_space
+from flows.commands.options import Command, Json, NoPrefect, Settings, VoxelSize, config_values, show, voxel_size
+from flows.commands.runs import execute, existing_run, recorded_job
+from flows.reports.estimate import estimate, estimate_lines
+from pipeline.engine.directory import require_space
+from pipeline.engine.status import status_of
+from pipeline.run.config import InstancesConfig, RunConfig, parse_config
+from pipeline.run.job import instances_job, run_job
+from pipeline.run.verify import Incomplete, is_finished, require_verified
 from pipeline.settings import parse_settings
-from pipeline.verify import Incomplete, is_finished, require_verified, status_of
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file with any of the settings.")]
 Input = Annotated[str | None, typer.Option("--input", help="Path or URL of the volume.")]
@@ -26,7 +24,6 @@ Model = Annotated[
     list[str] | None,
     typer.Option("--model", help="A shipped model, or the path of a model's .json; several are averaged."),
 ]
-NoPrefect = Annotated[bool, typer.Option("--no-prefect", help="Run without a Prefect server.")]
 
 
 def plan(
@@ -128,43 +125,6 @@ def verify_run(
     show(facts, as_json, ["complete: every block of every stage is there, and the exported layers read back right"])
 
 
-def execute(
-    job: Job, settings: RunConfig | InstancesConfig, flow_name: str, no_prefect: bool, as_json: bool
-) -> dict[str, Any] | None:
-    """Run a job, with Prefect unless told otherwise, and print where to look."""
-    for warning in job.warnings:
-        typer.echo(f"warning: {warning}", err=True)
-    if no_prefect or is_finished(job.directory):
-        report = run_bare(job, terminal_watcher())
-    else:
-        from flows.with_prefect import run_with_prefect
-
-        report = run_with_prefect(job, settings, flow_name, lambda line: typer.echo(line, err=True))
-    if report is None:
-        message = f"{job.directory.root} is finished and verified; nothing to do"
-        show({"complete": True, "nothing_to_do": True}, as_json, [message])
-        return None
-    show({**report, "directory": str(job.directory.root)}, as_json, _result_lines(job, report))
-    return report
-
-
-def recorded_job(directory: RunDirectory) -> Job:
-    """The job that made a run directory, from its ``run.json``."""
-    settings = recorded(directory)["settings"]
-    if "truth" in settings:
-        raise BadInput(
-            str(directory.root),
-            "this is the directory of a comparison, not of a run",
-            "teramito evaluate made it",
-            "Give the same evaluate command again to check that every block is compared.",
-        )
-    values = {key: value for key, value in settings.items() if key not in IDENTITIES}
-    values["output"] = str(directory.root)
-    if "semantic" in values:
-        return instances_job(parse_settings(InstancesConfig, values))
-    return run_job(parse_config(values))[0]
-
-
 def _run_config(
     file: Path | None,
     input_url: str | None,
@@ -177,34 +137,10 @@ def _run_config(
     return parse_config(config_values(file, given, settings))
 
 
-def existing_run(directory: Path) -> RunDirectory:
-    """A run's directory, or a BadInput where there is none."""
-    found = RunDirectory(directory.expanduser().absolute())
-    if not found.manifest.exists():
-        raise BadInput(
-            str(directory),
-            "this is no run directory",
-            "it holds no run.json",
-            "Give the directory that was the --output of a run.",
-        )
-    return found
-
-
 def _status_row(stage: Any) -> dict[str, Any]:
     return {"stage": stage.stage, "blocks": stage.blocks, "done": stage.done, "failed": stage.failed}
 
 
-def _result_lines(job: Job, report: dict[str, Any]) -> list[str]:
-    directory = job.directory
-    return [
-        f"{report['instances']} instances, every block counted and sampled back",
-        f"  layers      {directory.precomputed}",
-        f"  instances   {directory.instances}",
-        f"  look at it  teramito view {directory.root}",
-    ]
-
-
-Command = Callable[..., None]
 COMMANDS: dict[str, Command] = {
     "plan": plan,
     "run": run,

@@ -12,12 +12,12 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.commands.options import Json
-from flows.commands.run import Command, existing_run
+from flows.commands.options import Command, Json
+from flows.commands.runs import instances_run
+from pipeline.engine.directory import RunDirectory
 from pipeline.errors import BadInput
-from pipeline.query import InstanceTable
-from pipeline.run import RunDirectory, recorded
-from pipeline.verify import is_finished
+from pipeline.instances.query import InstanceTable
+from pipeline.run.verify import is_finished
 
 Row = dict[str, Any]
 
@@ -53,23 +53,6 @@ def table(
     else:
         _print_lines(list(rows), shown)
         typer.echo(f"{found.count(where):,} of {found.count():,} instances match", err=True)
-
-
-def instances_run(directory: Path) -> RunDirectory:
-    """The directory of a run that makes instances.
-
-    Raises:
-        BadInput: there is no run, or the directory is that of a comparison.
-    """
-    run = existing_run(directory)
-    if "truth" in recorded(run)["settings"]:
-        raise BadInput(
-            str(directory),
-            "this is the directory of a comparison, not of a run",
-            "teramito evaluate made it, and it holds no instances",
-            "Give the directory that was the --output of a run.",
-        )
-    return run
 
 
 def _opened(directory: Path) -> InstanceTable:

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.options import Json, show
-from flows.commands.run import Command, NoPrefect
+from flows.commands.options import Command, Json, NoPrefect, show
 from pipeline.errors import BadInput
 
 
@@ -23,8 +22,8 @@ def train(
 
     A configuration with a `task` (interpolation, noise2noise) trains a restorer of slices, without any labels.
     """
-    from flows.training_progress import terminal_progress
-    from flows.training_report import report_lines
+    from flows.reports.training import report_lines
+    from flows.terminal.training_progress import terminal_progress
     from pipeline.training.task import read_task
 
     settings = read_task(config)
@@ -34,7 +33,7 @@ def train(
 
         report = train_bare(settings, progress)
     else:
-        from flows.with_prefect import train_with_prefect
+        from flows.tracking.launch import train_with_prefect
 
         report = train_with_prefect(settings, progress, lambda line: typer.echo(line, err=True))
     show(report, as_json, report_lines(report))
@@ -47,8 +46,8 @@ def curves(
 
     Example: teramito curves trained/mito-v1
     """
-    from pipeline.training.curves import draw_all
-    from pipeline.training.history import LOG
+    from pipeline.training.record.curves import draw_all
+    from pipeline.training.record.history import LOG
 
     if not (output / LOG).exists():
         raise BadInput(str(output), "it must be the output directory of a training", f"it holds no {LOG}")

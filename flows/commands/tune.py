@@ -8,27 +8,16 @@ from pathlib import Path
 from shlex import join
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 import yaml
 
-from flows.commands.options import Json, show
-from flows.commands.run import Command
-from flows.commands.table import instances_run
-from pipeline.config import InstanceSettings
+from flows.commands.options import Command, Json, show
+from flows.commands.runs import instances_run
 from pipeline.errors import BadInput
-from pipeline.files import write_whole
-from pipeline.formats.address import parse
-from pipeline.geometry import Box, float_vec3, vec3
-from pipeline.model.spec import ModelSpec, load_spec
-from pipeline.ops.label import to_uint8
-from pipeline.run import RunDirectory, recorded
-from pipeline.settings import parse_settings
-from pipeline.source_run import open_complete, require_complete_array
-from pipeline.tune import OBJECTIVES, Candidate, Labelled, Search, Tuned
-from pipeline.volume import Volume, open_volume
+from pipeline.evaluation.labelled_part import labelled, maps_of, present_settings, require_objects
+from pipeline.evaluation.tune import OBJECTIVES, Candidate, Search, Tuned
+from pipeline.store.files import write_whole
 
-LARGEST_VOXELS = 10**8  # 43 bytes a voxel were held for 26 million with two threads: 5 GB
 COLUMNS = ("seed_above", "boundary_below", "mask_above", "grow_nm")
 SCORES = ("iou", "ap50_95", "ap50", "ap75")
 
@@ -56,12 +45,16 @@ def tune(
     target = output or directory / "tuned.yaml"
     _require_options(by, target)
     search = Search(
-        _labelled(run, truth, crop), *_present(run), by=by, threads=min(2, os.cpu_count() or 1), progress=_progress()
+        labelled(run, truth, crop),
+        *present_settings(run),
+        by=by,
+        threads=min(2, os.cpu_count() or 1),
+        progress=_progress(),
     )
-    _require_objects(search, truth)
+    require_objects(search, truth)
     tuned = search.run()
     facts = _facts(search, tuned, best)
-    facts |= {"run": str(run.root), "maps": _maps(run), "truth": truth, "crop": crop, "output": str(target)}
+    facts |= {"run": str(run.root), "maps": maps_of(run), "truth": truth, "crop": crop, "output": str(target)}
     write_whole(target.absolute(), _configuration(facts, tuned).encode())
     for warning in tuned.warnings:
         typer.echo(f"warning: {warning}.", err=True)
@@ -80,93 +73,6 @@ def _require_options(by: str, target: Path) -> None:
         )
     if not target.absolute().parent.is_dir():
         raise BadInput(f"--output {target}", f"the folder {target.absolute().parent} must exist")
-
-
-def _present(run: RunDirectory) -> tuple[InstanceSettings, ModelSpec | None]:
-    """The instance settings of a run, and the model that completes them."""
-    settings = recorded(run)["settings"]
-    models = settings.get("model")
-    first = models if models is None or isinstance(models, str) else models[0]
-    spec = None if first is None else load_spec(first)
-    return parse_settings(InstanceSettings, settings.get("instances", {})), spec
-
-
-def _labelled(run: RunDirectory, truth: str, crop: str | None) -> Labelled:
-    """The maps and the truth of the labelled part, in memory."""
-    semantic, boundary = (_map(address, crop) for address in _maps(run))
-    labels = open_complete(truth)
-    _require_truth(labels, truth, semantic, crop)
-    if semantic.box.size > LARGEST_VOXELS:
-        raise BadInput(
-            f"{truth} of {labels.box.size:,} voxels",
-            f"a search holds at most {LARGEST_VOXELS:,} voxels in memory",
-            "it makes instances of the whole part some hundred times",
-            "Choose a part of it: --crop z0:z1,y0:y1,x0:x1, with the truth cropped alike.",
-        )
-    size = float_vec3(recorded(run)["voxel_size_nm"])
-    maps = [to_uint8(volume.read(volume.box), str(volume)) for volume in (semantic, boundary)]
-    return Labelled(maps[0], maps[1], labels.read(labels.box), size)
-
-
-def _map(address: str, crop: str | None) -> Volume:
-    """The labelled part of a map, which may itself be a part of a stored array; only what is read must be whole."""
-    volume = open_volume(address)
-    if crop is not None:
-        volume = _part(volume, crop)
-    require_complete_array(volume, address)
-    return volume
-
-
-def _part(volume: Volume, crop: str) -> Volume:
-    spans = parse(f"{volume}[{crop.strip(' []')}]").crop or ()
-    start = vec3(first or 0 for first, _ in spans)
-    stop = vec3(length if last is None else last for (_, last), length in zip(spans, volume.shape, strict=True))
-    box = Box(start, stop)
-    if box.is_empty or not volume.box.contains(box):
-        raise BadInput(
-            f"--crop {crop}",
-            "it must lie inside the volume of the run and hold a voxel",
-            f"that is {volume.box}",
-            f"The nearest legal crop is {str(box.clipped(volume.box)).strip('[]')}.",
-        )
-    return volume.cropped(box)
-
-
-def _maps(run: RunDirectory) -> list[str]:
-    """The addresses of a run's maps; of instances from maps, those that were given."""
-    settings = recorded(run)["settings"]
-    return [str(settings.get(name, run.array(name))) for name in ("semantic", "boundary")]
-
-
-def _require_truth(labels: Volume, truth: str, semantic: Volume, crop: str | None) -> None:
-    if np.dtype(labels.dtype).kind not in "ui":
-        raise BadInput(
-            f"{truth} of dtype {labels.dtype}",
-            "the truth holds instance ids, whole numbers",
-            "a mask does not tell which voxels belong together",
-        )
-    if labels.shape != semantic.shape:
-        spans = ",".join(f"0:{length}" for length in labels.shape)
-        part = "the run's volume" if crop is None else f"--crop {crop}"
-        raise BadInput(
-            f"{truth} of {labels.shape}",
-            f"it must have the shape of {part}, {semantic.shape}",
-            "they are compared voxel by voxel",
-            f"Say which part of the run's volume it labels, for example --crop {spans}, or crop the truth: "
-            "PATH[z0:z1,y0:y1,x0:x1].",
-        )
-
-
-def _require_objects(search: Search, truth: str) -> None:
-    if search.labelled.truth.min(initial=0) < 0:
-        raise BadInput(truth, "ids are 0 for the background and positive for instances", "it holds negative values")
-    if not search.objects:
-        raise BadInput(
-            truth,
-            "the labelled part must hold at least one instance",
-            "without one every setting that finds nothing is perfect",
-            "Choose another part with --crop.",
-        )
 
 
 def _facts(search: Search, tuned: Tuned, best: int) -> dict[str, Any]:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.commands.run import Command, existing_run
-from pipeline.verify import is_finished
+from flows.commands.options import Command
+from flows.commands.runs import existing_run
+from pipeline.run.verify import is_finished
 
 if TYPE_CHECKING:
     from flows.view import Shown

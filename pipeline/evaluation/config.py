@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from pipeline.config import BlockSettings, ClusterSettings, Length, SizeNm, Voxels
+from pipeline.engine.settings import BlockSettings, ClusterSettings
 from pipeline.evaluation.scores import PRESETS, Preset, Scoring
-from pipeline.settings import Settings
+from pipeline.settings import Length, Settings, SizeNm, Voxels
 
 
 class EvaluateConfig(Settings):

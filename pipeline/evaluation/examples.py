@@ -17,7 +17,7 @@ from pipeline.evaluation.overlaps import Contingency, Counts, Ids
 from pipeline.evaluation.precision import Ranked
 from pipeline.geometry import Box, Vec3, vec3
 from pipeline.grid import BlockGrid
-from pipeline.volume import Volume
+from pipeline.store.volume import Volume
 
 Group = Literal["best", "worst", "false merges", "false splits"]
 GROUPS: tuple[Group, ...] = ("best", "worst", "false merges", "false splits")

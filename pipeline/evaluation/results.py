@@ -12,7 +12,7 @@ from typing import Any
 from pipeline import __version__
 from pipeline.errors import BadInput, RunConflict
 from pipeline.evaluation.config import EvaluateConfig
-from pipeline.files import write_whole
+from pipeline.store.files import write_whole
 
 SCORES, MATCHES, SHEET = "scores.json", "matches.parquet", "sheet.png"
 SIDES = ("prediction", "truth")

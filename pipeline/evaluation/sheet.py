@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from pipeline.evaluation.examples import GROUPS, Example, Extent
 from pipeline.geometry import Box, FloatVec3, Vec3, vec3
-from pipeline.volume import Volume
+from pipeline.pictures.outlines import outlines
+from pipeline.store.volume import Volume
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -98,15 +99,6 @@ def marked(path: Path, mark: str) -> bytes:
     """The content of a PNG that bears a mark; nothing where there is none, or one of another mark."""
     content = path.read_bytes() if path.is_file() else b""
     return content if f"{_MARK}\0{mark}".encode() in content[:_HEAD] else b""
-
-
-def outlines(labels: NDArray[Any]) -> NDArray[np.float64]:
-    """The edges between pixels of different labels, as segments (n, 2, 2) of (row, column) corners."""
-    row, column = np.nonzero(labels[1:] != labels[:-1])
-    across = np.stack([np.stack([row + 1, column], 1), np.stack([row + 1, column + 1], 1)], 1)
-    row, column = np.nonzero(labels[:, 1:] != labels[:, :-1])
-    down = np.stack([np.stack([row, column + 1], 1), np.stack([row + 1, column + 1], 1)], 1)
-    return np.concatenate([across, down]).astype(np.float64)
 
 
 def title(example: Example) -> str:

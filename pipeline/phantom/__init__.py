@@ -18,14 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import BadInput
-from pipeline.formats import ome_zarr
 from pipeline.geometry import Box, FloatVec3, Vec3, float_vec3, vec3
 from pipeline.grid import BlockGrid
 from pipeline.phantom.damage import Damage
 from pipeline.phantom.image import grey
 from pipeline.phantom.mitochondria import ids
 from pipeline.phantom.scene import Scene, scene
-from pipeline.volume import open_volume
+from pipeline.store.formats import ome_zarr
+from pipeline.store.volume import open_volume
 
 # Work is done in parts of this shape: temporary arrays stay near the cache and memory near that of the result.
 _PART: Vec3 = (64, 128, 128)

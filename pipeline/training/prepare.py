@@ -11,12 +11,12 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from pipeline.training.config import TrainConfig
 from pipeline.training.restoration.config import RestorationConfig
 from pipeline.training.restoration.samples import load_stack
+from pipeline.training.segmentation.config import TrainConfig
+from pipeline.training.segmentation.volumes import load_volume
 from pipeline.training.sources import RawSource, Source, VolumeSource
 from pipeline.training.task import read_task
-from pipeline.training.volumes import load_volume
 
 Config = TypeVar("Config", bound=TrainConfig | RestorationConfig)
 

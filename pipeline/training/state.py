@@ -17,13 +17,12 @@ from torch import nn
 
 from pipeline.errors import RunCancelled, TeramitoError
 from pipeline.training import checkpoint
-from pipeline.training.config import TrainConfig
-from pipeline.training.log import TrainingLog
-from pipeline.training.restoration.config import RestorationConfig
+from pipeline.training.record.log import TrainingLog
+from pipeline.training.session import TrainingConfig
 
 log = logging.getLogger(__name__)
 
-Config = TypeVar("Config", TrainConfig, RestorationConfig)
+Config = TypeVar("Config", bound=TrainingConfig)
 
 
 class TrainingDiverged(TeramitoError):

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.training.config import TrainConfig, as_json, checked
-from pipeline.training.log import Progress
+from pipeline.training.reading import as_json, checked
+from pipeline.training.record.log import Progress
 from pipeline.training.restoration.config import RestorationConfig
+from pipeline.training.segmentation.config import TrainConfig
 
 TaskConfig = TrainConfig | RestorationConfig
 
@@ -44,7 +45,7 @@ def require_startable(config: TaskConfig) -> None:
 
         require_trainable(config)
     else:
-        from pipeline.training import start
+        from pipeline.training.segmentation import start
 
         start.require_startable(config)
 
@@ -55,6 +56,6 @@ def train_task(config: TaskConfig, progress: Progress | None = None) -> Path:
         from pipeline.training.restoration.train import train_restorer
 
         return train_restorer(config, progress)
-    from pipeline.training.train import train
+    from pipeline.training.segmentation.train import train
 
     return train(config, progress)

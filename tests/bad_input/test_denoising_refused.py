@@ -12,8 +12,8 @@ from command_line import Teramito
 from tiny_restorer import FACTOR, SHAPE, denoise, write_tiny_restorer
 from tiny_run import arguments, job_of, ledger_lines, phantom_values, settings, write_volume
 
-from pipeline.config import parse_config
-from pipeline.plan import make_plan
+from pipeline.run.config import parse_config
+from pipeline.run.plan import make_plan
 
 COMMANDS = ["plan", "run"]
 COARSE = tuple(n // f for n, f in zip(SHAPE, FACTOR, strict=True))

@@ -19,8 +19,8 @@ UNSAMPLED = 4  # a section that the samples for the grey levels do not hold
 
 
 def _require_unsampled(where: str) -> None:
-    from pipeline.statistics import sample_boxes
-    from pipeline.volume import open_volume
+    from pipeline.image.grey import sample_boxes
+    from pipeline.store.volume import open_volume
 
     assert not any(box.start[0] <= UNSAMPLED < box.stop[0] for box in sample_boxes(open_volume(where)))
 

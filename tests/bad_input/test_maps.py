@@ -42,8 +42,8 @@ def test_a_value_outside_0_to_1_in_the_samples_is_refused_before_any_work(
 def test_a_value_outside_0_to_1_elsewhere_fails_its_block_and_the_others_go_on(
     name: str, value: float, tmp_path: Path, teramito: Teramito
 ) -> None:
-    from pipeline.statistics import sample_boxes
-    from pipeline.volume import open_volume
+    from pipeline.image.grey import sample_boxes
+    from pipeline.store.volume import open_volume
 
     maps = _maps(tmp_path)
     good = maps[name][UNSAMPLED, 5, 7]
@@ -61,8 +61,8 @@ def test_a_value_outside_0_to_1_elsewhere_fails_its_block_and_the_others_go_on(
 
 
 def test_float_maps_give_what_their_quantised_maps_give(tmp_path: Path, teramito: Teramito) -> None:
-    from pipeline.ops.label import to_uint8
-    from pipeline.volume import open_volume
+    from pipeline.image.quantise import to_uint8
+    from pipeline.store.volume import open_volume
 
     (tmp_path / "f").mkdir()
     (tmp_path / "u").mkdir()

@@ -12,7 +12,7 @@ import pytest
 from command_line import Teramito
 from tiny_run import arguments, phantom_values, write_volume
 
-from pipeline.lock import run_lock
+from pipeline.engine.lock import run_lock
 
 SMALL_RUN = {"predict.overlap": [0, 0, 0]}
 

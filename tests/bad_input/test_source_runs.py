@@ -9,8 +9,8 @@ import pytest
 from command_line import Teramito
 from tiny_run import arguments, ledger_lines, phantom_values, result_of, run_here, settings, write_volume
 
+from pipeline.engine.finished import open_complete
 from pipeline.errors import BadInput
-from pipeline.source_run import open_complete
 
 BLOCKS = {"block.shape": [12, 32, 16]}  # five
 SHAPE = (12, 32, 80)

@@ -12,18 +12,18 @@ from command_line import Teramito
 from numpy.typing import NDArray
 from tiny_run import write_volume
 
-from pipeline.executor import SerialExecutor, run_stage
-from pipeline.export import Layer, create_layers, export_levels
+from pipeline.engine.arrays import create_if_missing, stored_volume
+from pipeline.engine.executor import SerialExecutor, run_stage
+from pipeline.engine.ledger import Ledger
+from pipeline.export.levels import Layer, create_layers, export_levels
+from pipeline.export.stage import ExportStage
 from pipeline.grid import BlockGrid
-from pipeline.ledger import Ledger
-from pipeline.ops.fragments import runs
-from pipeline.ops.relabel import compact, relabel
-from pipeline.run import create_if_missing, stored_volume
-from pipeline.stages.export import ExportStage
-from pipeline.stages.relabel import RelabelStage
-from pipeline.stages.stored_labels import StoredLabels
-from pipeline.tables import BlockTables, write_table
-from pipeline.volume import Volume, open_volume
+from pipeline.instances.ops.fragments import runs
+from pipeline.instances.ops.relabel import compact, relabel
+from pipeline.instances.stages.relabel import RelabelStage
+from pipeline.instances.stored.labels import StoredLabels
+from pipeline.store.tables import BlockTables, write_table
+from pipeline.store.volume import Volume, open_volume
 
 # Neighbours that float64, int32, uint32 and int64 would take for the same or for others.
 IDS = np.array(

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from benchmarks import labels, predict_engine
-from pipeline.formats import ome_zarr
 from pipeline.geometry import Box
 from pipeline.grid import BlockGrid
-from pipeline.volume import open_volume
+from pipeline.store.formats import ome_zarr
+from pipeline.store.volume import open_volume
 
 
 def written(folder: Path, name: str) -> list[dict[str, Any]]:

@@ -17,8 +17,8 @@ from benchmarks.made_maps import all_seeds, made_maps, mirrored_maps
 from benchmarks.simulated_fragments import Fragments
 from pipeline.geometry import Box
 from pipeline.grid import BlockGrid
-from pipeline.ops.merge import merge
-from pipeline.volume import open_volume
+from pipeline.instances.ops.merge import merge
+from pipeline.store.volume import open_volume
 
 
 def test_a_mirrored_tile_reads_as_if_it_had_been_stored(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from benchmarks import model_card
 from pipeline.model.registry import build
-from pipeline.training.config import PhantomSource, VolumeSource
-from pipeline.training.export import export
+from pipeline.training.segmentation.config import PhantomSource, VolumeSource
+from pipeline.training.segmentation.export import export
 from tests.training.tiny_training import config, write_discs
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from benchmarks import ablation, fine_tune, tissue, training_speed
 from pipeline.errors import BadInput
-from pipeline.training.config import PhantomSource, Source, VolumeSource, read_config
-from pipeline.training.export import export
+from pipeline.training.segmentation.config import PhantomSource, Source, VolumeSource, read_config
+from pipeline.training.segmentation.export import export
 from tests.training import tiny_training
 from tests.training.pictures import undrawn  # noqa: F401
 from tests.training.tiny_training import write_discs

@@ -10,9 +10,9 @@ import pytest
 
 from benchmarks import tta
 from pipeline.errors import BadInput
-from pipeline.formats import ome_zarr
 from pipeline.phantom import Phantom
-from pipeline.volume import open_volume
+from pipeline.store.formats import ome_zarr
+from pipeline.store.volume import open_volume
 
 SHAPE = (8, 48, 48)
 

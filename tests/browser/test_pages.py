@@ -16,9 +16,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from chromium import Page, chromium, executable
 from running import ended, exported_run, flow_run_id, run_command, teramito
 
-from flows.server import page_of
+from flows.tracking.server import page_of
 from flows.view import serving
-from pipeline.run import RunDirectory
+from pipeline.engine.directory import RunDirectory
 
 pytestmark = [
     pytest.mark.browser,

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from chromium import chromium, executable
 from running import ask
 
-from flows.server import page_of
+from flows.tracking.server import page_of
 
 pytestmark = [
     pytest.mark.browser,
@@ -29,9 +29,9 @@ def test_prefect_shows_the_curves_inside_its_page_and_the_latest_drawing_replace
     from prefect import flow
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
+    from flows.reports.training import curves_page
     from flows.training import Page
-    from flows.training_report import curves_page
-    from pipeline.training.curves import draw_all
+    from pipeline.training.record.curves import draw_all
 
     @flow
     def drawing() -> None:

@@ -8,18 +8,20 @@ import sys
 import pytest
 
 HEAVY = ("dask", "distributed", "prefect", "torch", "cloudvolume", "cc3d")
-PLANNING = ["pipeline", "pipeline.volume", "pipeline.config", "pipeline.grid", "pipeline.model.spec"]
+PLANNING = ["pipeline", "pipeline.store.volume", "pipeline.run.config", "pipeline.grid", "pipeline.model.spec"]
 
 
-@pytest.mark.parametrize("module", [*PLANNING, "pipeline.plan"])
+@pytest.mark.parametrize("module", [*PLANNING, "pipeline.run.plan"])
 def test_an_import_of_the_library_loads_no_framework(module: str) -> None:
-    forbidden = [name for name in HEAVY if not (module == "pipeline.plan" and name == "cc3d")]
+    forbidden = [name for name in HEAVY if not (module == "pipeline.run.plan" and name == "cc3d")]
     script = f"import sys, {module}; print([name for name in {forbidden} if name in sys.modules])"
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("module", ["pipeline.training.config", "pipeline.model.spec", "pipeline.ops.stitch"])
+@pytest.mark.parametrize(
+    "module", ["pipeline.training.segmentation.config", "pipeline.model.spec", "pipeline.instances.ops.stitch"]
+)
 def test_an_import_has_no_output(module: str) -> None:
     found = subprocess.run([sys.executable, "-c", f"import {module}"], capture_output=True, text=True, check=True)
     assert (found.stdout, found.stderr) == ("", "")

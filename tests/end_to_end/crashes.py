@@ -14,8 +14,8 @@ from unittest.mock import patch
 from zarr.core import sync
 from zarr.storage import _local
 
-from pipeline.ledger import Ledger, _line
-from pipeline.stage import BlockResult
+from pipeline.engine.ledger import Ledger, _line
+from pipeline.engine.stage import BlockResult
 
 WAYS = ("before", "torn", "after")
 

@@ -17,22 +17,22 @@ import pyarrow.parquet as parquet
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pipeline.coarse_mask import CoarseMask
-from pipeline.config import InstanceSettings
-from pipeline.executor import Executor, SerialExecutor
-from pipeline.formats import ome_zarr
+from pipeline.engine.blocks import chunk_shape
+from pipeline.engine.directory import RunDirectory
+from pipeline.engine.executor import Executor, SerialExecutor
+from pipeline.engine.ledger import parse_line
+from pipeline.engine.stage import BlockResult, Stage, run_block
+from pipeline.engine.step import Step, run_step
 from pipeline.geometry import FloatVec3, Vec3
 from pipeline.grid import BlockGrid
-from pipeline.instance_table import part_files
-from pipeline.labelling import MERGE_AT_ONCE, Labelling, Maps, instance_steps
-from pipeline.ledger import parse_line
-from pipeline.ops.settings import InstancePlan
-from pipeline.plan import chunk_shape
-from pipeline.presets import instance_plan
-from pipeline.run import RunDirectory
-from pipeline.stage import BlockResult, Stage, run_block
-from pipeline.step import Step, run_step
-from pipeline.volume import Volume, open_volume
+from pipeline.image.mask import CoarseMask
+from pipeline.instances.plan import InstancePlan
+from pipeline.instances.presets import instance_plan
+from pipeline.instances.settings import InstanceSettings
+from pipeline.instances.steps import MERGE_AT_ONCE, Labelling, Maps, instance_steps
+from pipeline.instances.table import part_files
+from pipeline.store.formats import ome_zarr
+from pipeline.store.volume import Volume, open_volume
 
 Mask = NDArray[np.bool_]
 Labels = NDArray[np.uint64]
@@ -91,7 +91,7 @@ class LabelRun:
 
     @property
     def steps(self) -> list[Step]:
-        """The steps of ``pipeline.labelling``, made anew."""
+        """The steps of ``pipeline.instances.steps``, made anew."""
         return instances_of(self)[0]
 
     def go_on(self, executor: Executor | None = None) -> None:

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from flows import cli
 from flows.commands import run as commands
-from pipeline.config import RunConfig
+from pipeline.engine.stage import BlockResult, Stage
 from pipeline.grid import Block, BlockGrid
-from pipeline.job import Job
-from pipeline.plan import Plan
-from pipeline.stage import BlockResult, Stage
+from pipeline.run.config import RunConfig
+from pipeline.run.job import Job
+from pipeline.run.plan import Plan
 
 
 @dataclass(frozen=True)

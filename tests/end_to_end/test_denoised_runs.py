@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from tiny_restorer import SHAPE, damaged_values, denoise, whole, write_tiny_restorer
 from tiny_run import Result, arguments, job_of, phantom_values, result_of, run_here, settings, write_volume
 
-from flows.restored_report import restored_page
+from flows.reports.restoration import restored_page
+from pipeline.denoise.ops.damage import MISSING
+from pipeline.denoise.sheet import write_restored_sheet
+from pipeline.engine.executor import Executor, PicklingExecutor, SerialExecutor, ThreadsExecutor
+from pipeline.engine.step import run_step
 from pipeline.errors import RunConflict
-from pipeline.executor import Executor, PicklingExecutor, SerialExecutor, ThreadsExecutor
-from pipeline.ops.damage import MISSING
-from pipeline.restored_sheet import write_restored_sheet
-from pipeline.step import run_step
 
 ONE_BLOCK = {"block.shape": list(SHAPE)}
 CUT = {"block.shape": [8, 32, 32]}  # the damaged region lies across faces, edges and a corner of these
@@ -98,7 +98,7 @@ def reference(places: Places, tmp_path_factory: pytest.TempPathFactory) -> tuple
 @pytest.fixture(autouse=True)
 def no_pictures(reference: tuple[Path, Result], monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the reference has them; they take as long as a run."""
-    monkeypatch.setattr("pipeline.denoising.write_restored_sheet", lambda _stage, _path, _sums: False)
+    monkeypatch.setattr("pipeline.denoise.steps.write_restored_sheet", lambda _stage, _path, _sums: False)
 
 
 @pytest.fixture
@@ -259,7 +259,7 @@ def test_pictures_and_counts_that_are_deleted_are_made_again_by_the_same_command
     teramito: Teramito,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("pipeline.denoising.write_restored_sheet", write_restored_sheet)
+    monkeypatch.setattr("pipeline.denoise.steps.write_restored_sheet", write_restored_sheet)
     given = arguments(
         places.raw, copied, places.model, {**ONE_BLOCK, **denoise(places.restorer, places.mask), **LAYERS}
     )
@@ -287,7 +287,7 @@ def test_a_zarr_mask_that_is_mended_in_place_is_noticed(places: Places, tmp_path
 
 
 def write_voxels(path: Path, values: NDArray[Any]) -> None:
-    from pipeline.volume import open_volume
+    from pipeline.store.volume import open_volume
 
     volume = open_volume(str(path))
     volume.write(volume.box, values)

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from tiny_run import phantom_values, run_here, settings, write_volume
 
-from flows.estimate import COLLAR_BYTES, TABLE_BYTES, TABLE_BYTES_A_BLOCK, _collar_share, estimate
-from pipeline.config import parse_config
+from flows.reports.estimate import COLLAR_BYTES, TABLE_BYTES, TABLE_BYTES_A_BLOCK, _collar_share, estimate
 from pipeline.grid import BlockGrid
-from pipeline.job import run_job
-from pipeline.stages.collars import Collars
-from pipeline.tables import BlockTables
+from pipeline.instances.stored.collars import Collars
+from pipeline.run.config import parse_config
+from pipeline.run.job import run_job
+from pipeline.store.tables import BlockTables
 
 SHAPE = (40, 64, 64)
 VOXELS = 40 * 64 * 64

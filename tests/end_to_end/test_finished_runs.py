@@ -170,7 +170,7 @@ def test_a_run_that_is_there_is_not_refused_for_the_space_it_has_taken_itself(
     tmp_path: Path,
 ) -> None:
     full = shutil.disk_usage(finished)._replace(free=0)
-    monkeypatch.setattr("pipeline.run.shutil.disk_usage", lambda _path: full)
+    monkeypatch.setattr("pipeline.engine.directory.shutil.disk_usage", lambda _path: full)
     assert "nothing to do" in teramito("run", *arguments(phantom_path, finished, tiny_model, BLOCKS)).out
     fresh = teramito("run", *arguments(phantom_path, tmp_path / "new", tiny_model, BLOCKS))
     assert fresh.code == 1

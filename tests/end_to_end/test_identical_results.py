@@ -11,14 +11,15 @@ from tiny_restorer import damaged_values, denoise, whole, write_tiny_restorer
 from tiny_run import Result, job_of, result_of, run_here, settings, write_volume
 
 from flows.drive import drive
-from pipeline.config import ClusterSettings, InstancesConfig
-from pipeline.executor import Executor, PicklingExecutor, SerialExecutor, ThreadsExecutor
-from pipeline.job import instances_job
-from pipeline.run import RunDirectory
+from pipeline.engine.directory import RunDirectory
+from pipeline.engine.executor import Executor, PicklingExecutor, SerialExecutor, ThreadsExecutor
+from pipeline.engine.settings import ClusterSettings
+from pipeline.engine.step import run_step
+from pipeline.run.config import InstancesConfig
+from pipeline.run.job import instances_job
 from pipeline.settings import parse_settings
-from pipeline.step import run_step
-from pipeline.tables import open_table
-from pipeline.volume import open_volume
+from pipeline.store.tables import open_table
+from pipeline.store.volume import open_volume
 from workers.cluster import open_executor
 
 ONE_BLOCK = {"block.shape": [40, 96, 96]}
@@ -171,7 +172,7 @@ def test_a_map_from_this_run_gives_the_instances_of_this_run(reference: tuple[Pa
 
 
 def _grown_nm(directory: Path) -> float:
-    from flows.commands.run import recorded_job
+    from flows.commands.runs import recorded_job
 
     (grow,) = (s for step in recorded_job(RunDirectory(directory)).steps for s in step.stages if s.name == "grow")
     return float(grow.plan.grow_nm)  # type: ignore[attr-defined]

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from label_path import LabelRun, hard_volume, in_core, label_run, require_exact
 
-from pipeline.executor import ThreadsExecutor
-from pipeline.labelling import MERGE_AT_ONCE
-from pipeline.ops.whole import whole_instances
+from pipeline.engine.executor import ThreadsExecutor
+from pipeline.instances.ops.whole import whole_instances
+from pipeline.instances.steps import MERGE_AT_ONCE
 
 
 def work(run: LabelRun) -> None:

@@ -26,12 +26,12 @@ from tiny_run import (
     write_volume,
 )
 
-from pipeline.config import ClusterSettings
-from pipeline.executor import Progress, SerialExecutor
-from pipeline.ledger import Ledger
-from pipeline.stage import Stage
-from pipeline.step import run_step
-from pipeline.steps import stages_of
+from pipeline.engine.executor import Progress, SerialExecutor
+from pipeline.engine.ledger import Ledger
+from pipeline.engine.settings import ClusterSettings
+from pipeline.engine.stage import Stage
+from pipeline.engine.step import run_step
+from pipeline.run.steps import stages_of
 from workers.cluster import open_executor
 from workers.dask_executor import DaskExecutor
 

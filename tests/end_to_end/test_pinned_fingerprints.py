@@ -25,14 +25,14 @@ from tiny_restorer import damaged_values, denoise, write_tiny_restorer
 from tiny_run import ALL_LAYERS, job_of, phantom_values, settings, write_tiny_model, write_volume
 
 from flows.drive import drive
-from pipeline.config import InstancesConfig
-from pipeline.evaluate import comparison
+from pipeline.engine.executor import SerialExecutor
+from pipeline.evaluation.comparison import comparison
 from pipeline.evaluation.config import EvaluateConfig
-from pipeline.executor import SerialExecutor
-from pipeline.job import Job, instances_job
+from pipeline.run.config import InstancesConfig
+from pipeline.run.job import Job, instances_job
 from pipeline.settings import parse_settings
-from pipeline.stage import digest
-from pipeline.volume import open_volume
+from pipeline.store.identity import digest
+from pipeline.store.volume import open_volume
 
 PINNED = Path(__file__).parent / "pinned" / "fingerprints.json"
 CUTS = ([40, 96, 96], [13, 40, 37], [16, 48, 48])

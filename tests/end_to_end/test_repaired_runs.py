@@ -12,15 +12,16 @@ import pytest
 from numpy.typing import NDArray
 
 from flows.drive import run_bare
-from pipeline.config import InstancesConfig
+from pipeline.engine.arrays import create_if_missing, stored_volume
+from pipeline.engine.directory import RunDirectory
 from pipeline.geometry import Box
 from pipeline.grid import BlockGrid
-from pipeline.instance_table import totals
-from pipeline.job import Job, instances_job
-from pipeline.run import RunDirectory, create_if_missing, stored_volume
+from pipeline.instances.table import totals
+from pipeline.run.config import InstancesConfig
+from pipeline.run.job import Job, instances_job
+from pipeline.run.verify import Incomplete, is_finished, require_verified
 from pipeline.settings import parse_settings
-from pipeline.verify import Incomplete, is_finished, require_verified
-from pipeline.volume import Volume, open_volume
+from pipeline.store.volume import Volume, open_volume
 
 SHAPE, BLOCK = (8, 12, 16), (8, 12, 8)
 

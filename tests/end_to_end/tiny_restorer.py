@@ -16,7 +16,7 @@ from tiny_run import phantom_values
 from pipeline.model.restorer import NETWORKS
 from pipeline.model.restorer_spec import Kind
 from pipeline.model.tensors import to_bytes
-from pipeline.volume import open_volume
+from pipeline.store.volume import open_volume
 
 OPTIONS: Mapping[Kind, dict[str, Any]] = {
     "interpolation": {"widths": [2, 3, 4], "taps": 3},

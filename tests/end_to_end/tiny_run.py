@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from flows.drive import drive
-from pipeline.config import parse_config
-from pipeline.executor import Executor, SerialExecutor
-from pipeline.formats import ome_zarr
-from pipeline.job import Job, run_job
+from pipeline.engine.executor import Executor, SerialExecutor
+from pipeline.engine.step import StepProgress
 from pipeline.model.resunet_h import ResUNetH
 from pipeline.phantom import Phantom
-from pipeline.step import StepProgress
-from pipeline.volume import open_volume
+from pipeline.run.config import parse_config
+from pipeline.run.job import Job, run_job
+from pipeline.store.formats import ome_zarr
+from pipeline.store.volume import open_volume
 
 SHAPE = (40, 96, 96)
 WIDTHS = (2, 2, 2, 2, 2)

@@ -20,16 +20,16 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from pipeline import __version__
+from pipeline.engine.directory import open_ledger
+from pipeline.engine.executor import PicklingExecutor, SerialExecutor, ThreadsExecutor
 from pipeline.errors import BadInput, RunCancelled, RunConflict, StageFailed
-from pipeline.evaluate import comparison, contingency, evaluate, overlaps
 from pipeline.evaluation import Contingency
+from pipeline.evaluation.comparison import comparison, contingency, evaluate, overlaps
 from pipeline.evaluation.config import EvaluateConfig
 from pipeline.evaluation.scores import PRESETS, Scoring, instance_scores
-from pipeline.executor import PicklingExecutor, SerialExecutor, ThreadsExecutor
-from pipeline.formats import ome_zarr
 from pipeline.geometry import Box, Vec3
-from pipeline.run import open_ledger
-from pipeline.volume import Volume, open_volume
+from pipeline.store.formats import ome_zarr
+from pipeline.store.volume import Volume, open_volume
 
 KEYS = [
     *("iou", "dice", "ap50_95", "ap50", "ap75", "ap75_small", "ap75_medium", "ap75_large"),
@@ -213,7 +213,7 @@ def test_the_sheet_is_drawn_again_only_when_it_would_show_something_else(
     sheet = tmp_path / "out" / "sheet.png"
     first = sheet.read_bytes()
     with monkeypatch.context() as unreadable:
-        unreadable.setattr("pipeline.evaluate.located", lambda *_: pytest.fail("voxels were read"))
+        unreadable.setattr("pipeline.evaluation.comparison.located", lambda *_: pytest.fail("voxels were read"))
         scores(*words, "--size-limits", "100,200", "--sheet", tmp_path / "copy.png")
     assert sheet.read_bytes() == first == (tmp_path / "copy.png").read_bytes()
     scores(*words, "--preset", "challenge2021")
@@ -286,9 +286,9 @@ def test_class_maps_get_an_iou_a_class(tmp_path: Path) -> None:
 
 KILLED = """
 import os, signal, sys
-from pipeline.evaluate import comparison, overlaps
+from pipeline.evaluation.comparison import comparison, overlaps
 from pipeline.evaluation.config import EvaluateConfig
-from pipeline.executor import ThreadsExecutor
+from pipeline.engine.executor import ThreadsExecutor
 
 def watch(step, stage):
     def progress(ledger):

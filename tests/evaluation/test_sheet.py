@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from pipeline.evaluation import Contingency
 from pipeline.evaluation.examples import Example, chosen, located
-from pipeline.evaluation.sheet import LONGEST, View, drawn, outlines, png, title, view
-from pipeline.formats import ome_zarr
+from pipeline.evaluation.sheet import LONGEST, View, drawn, png, title, view
 from pipeline.geometry import Box, Vec3
 from pipeline.grid import BlockGrid
-from pipeline.volume import Volume, open_volume
+from pipeline.pictures.outlines import outlines
+from pipeline.store.formats import ome_zarr
+from pipeline.store.volume import Volume, open_volume
 
 SHAPE: Vec3 = (12, 20, 24)
 ANISOTROPIC = (40.0, 10.0, 10.0)

@@ -40,7 +40,7 @@ def shared_folder() -> Path:
 @cache
 def shared_server() -> str:
     """URL of one Prefect server for the whole session; its start takes longer than most tests."""
-    from flows.server import prefect_server
+    from flows.tracking.server import prefect_server
 
     os.environ.pop("PREFECT_API_URL", None)
     stack = ExitStack()
@@ -200,8 +200,8 @@ def blocks_done(output: Path, stage: str = "predict") -> int:
 
 def exported_run(root: Path) -> Path:
     """A run directory with two exported layers, noise and two instances, 20 x 40 x 50 voxels of 30 x 8 x 8 nm."""
-    from pipeline.export import Layer, copy_block, create_layers, export_levels
-    from pipeline.volume import open_volume
+    from pipeline.export.levels import Layer, copy_block, create_layers, export_levels
+    from pipeline.store.volume import open_volume
 
     labels = np.zeros((20, 40, 50), np.uint8)
     labels[:, 5:15, 5:45], labels[:, 25:35, 5:45] = 1, 2

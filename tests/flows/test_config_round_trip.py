@@ -10,8 +10,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import InstancesConfig, RunConfig, parse_config
 from pipeline.errors import BadInput
+from pipeline.run.config import InstancesConfig, RunConfig, parse_config
 from pipeline.settings import parse_settings, with_override
 
 SIDE = st.integers(1, 4096)

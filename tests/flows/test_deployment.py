@@ -13,7 +13,7 @@ import pytest
 import yaml
 from running import ask, tiff, tiny_model, wait_for
 
-from pipeline.config import parse_config
+from pipeline.run.config import parse_config
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 

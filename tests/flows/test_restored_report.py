@@ -6,7 +6,7 @@ import base64
 from pathlib import Path
 from typing import Any
 
-from flows.restored_report import restored_page
+from flows.reports.restoration import restored_page
 
 SUMMARY: dict[str, Any] = {
     "restorer": "interpolation-v1",

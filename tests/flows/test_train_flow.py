@@ -18,10 +18,10 @@ from running import ask, ended, flow_run_id, teramito, wait_for
 from typer.testing import CliRunner
 
 from flows.cli import app
-from flows.training_progress import TrainingPace, terminal_progress
-from flows.training_report import curves_page, score_table
+from flows.reports.training import curves_page, score_table
+from flows.terminal.training_progress import TrainingPace, terminal_progress
 from pipeline.errors import BadInput
-from pipeline.training.history import read_history
+from pipeline.training.record.history import read_history
 
 LONG = 4000  # steps: more than a test waits for
 

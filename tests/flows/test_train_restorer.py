@@ -12,7 +12,7 @@ from running import ask, flow_run_id, teramito
 from typer.testing import CliRunner
 
 from flows.cli import app
-from flows.training_report import score_table
+from flows.reports.training import score_table
 from pipeline.errors import BadInput
 
 

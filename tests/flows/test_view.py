@@ -16,8 +16,8 @@ from running import ended, exported_run, teramito
 
 import flows.view
 from flows.view import Shown, exported, serving, state_of
+from pipeline.engine.directory import RunDirectory
 from pipeline.errors import BadInput
-from pipeline.run import RunDirectory
 
 
 @pytest.fixture(scope="module")

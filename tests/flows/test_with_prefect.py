@@ -11,7 +11,7 @@ import pytest
 import zarr
 from running import ask, blocks_done, ended, flow_run_id, run_command, teramito, wait_for
 
-from flows.server import prefect_server
+from flows.tracking.server import prefect_server
 from pipeline.errors import TeramitoError
 
 LONG, MIDDLE, SHORT = (16, 128, 192), (16, 64, 128), (16, 64, 64)  # 48, 16 and 8 blocks
@@ -125,6 +125,6 @@ def test_a_conflict_is_refused_before_any_server_starts(tmp_path: Path) -> None:
 
 def test_a_server_that_cannot_start_names_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
-    monkeypatch.setattr("flows.server.sys.executable", "/bin/false")
+    monkeypatch.setattr("flows.tracking.server.sys.executable", "/bin/false")
     with pytest.raises(TeramitoError, match=r"server\.log"), prefect_server(tmp_path / "home"):
         pass

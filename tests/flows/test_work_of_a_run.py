@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flows.artifacts import Work
+from flows.tracking.artifacts import Work
 
 
 def test_stages_count_by_their_weight_and_earlier_ones_are_done() -> None:

@@ -14,9 +14,9 @@ import pytest
 import tifffile
 import zarr
 
-from pipeline.formats import ome_zarr, precomputed
 from pipeline.geometry import Box
-from pipeline.volume import Volume, open_volume
+from pipeline.store.formats import ome_zarr, precomputed
+from pipeline.store.volume import Volume, open_volume
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "end_to_end"))
 

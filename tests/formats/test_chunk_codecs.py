@@ -15,10 +15,10 @@ from numcodecs import Blosc
 from zarr.codecs import BloscCodec
 
 from pipeline.errors import BadInput
-from pipeline.formats import ome_zarr
-from pipeline.formats.chunk_codecs import LARGEST_BLOSC, ShuffledChunks, wanted
 from pipeline.geometry import Box
-from pipeline.volume import Volume, open_volume
+from pipeline.store.formats import ome_zarr
+from pipeline.store.formats.chunk_codecs import LARGEST_BLOSC, ShuffledChunks, wanted
+from pipeline.store.volume import Volume, open_volume
 
 DTYPES = ("uint16", "uint32", "uint64")
 SIDE = 16

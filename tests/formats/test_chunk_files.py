@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from zarr.codecs import BytesCodec, GzipCodec, ZstdCodec
 
 from pipeline.errors import BadInput
-from pipeline.formats import ome_zarr
-from pipeline.formats.chunk_codecs import content_size
-from pipeline.formats.chunk_files import ChunkFiles
 from pipeline.geometry import Box
-from pipeline.volume import open_volume
+from pipeline.store.formats import ome_zarr
+from pipeline.store.formats.chunk_codecs import content_size
+from pipeline.store.formats.chunk_files import ChunkFiles
+from pipeline.store.volume import open_volume
 
 SHAPE, CHUNKS = (10, 12, 14), (4, 5, 6)
 

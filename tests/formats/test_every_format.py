@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.geometry import Box
-from pipeline.volume import Volume, open_volume
+from pipeline.store.volume import Volume, open_volume
 
 SHAPE = (23, 37, 45)
 NAMES = [
@@ -95,7 +95,7 @@ def test_a_volume_travels_as_a_few_hundred_bytes(addresses: Mapping[str, str]) -
 
 def test_importing_the_volume_module_loads_no_heavy_library() -> None:
     code = (
-        "import sys, pipeline, pipeline.volume\n"
+        "import sys, pipeline, pipeline.store.volume\n"
         "print([name for name in ('torch', 'cloudvolume', 'dask', 'prefect') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

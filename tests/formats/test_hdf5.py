@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.errors import BadInput
 from pipeline.geometry import Box
-from pipeline.volume import open_volume
+from pipeline.store.volume import open_volume
 
 
 def written(path: Path, **arrays: np.ndarray) -> str:

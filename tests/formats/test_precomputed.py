@@ -9,9 +9,9 @@ import pytest
 from cloudvolume import CloudVolume
 
 from pipeline.errors import BadInput
-from pipeline.formats.precomputed import create_precomputed, mip_levels
 from pipeline.geometry import Box, Vec3
-from pipeline.volume import Volume, open_volume
+from pipeline.store.formats.precomputed import create_precomputed, mip_levels
+from pipeline.store.volume import Volume, open_volume
 
 EXTENT: Vec3 = (9, 20, 33)
 

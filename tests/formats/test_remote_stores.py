@@ -20,10 +20,10 @@ import pytest
 from command_line import Teramito
 from moto.server import ThreadedMotoServer
 
-from pipeline.convert import convert
 from pipeline.errors import BadInput
 from pipeline.geometry import Box
-from pipeline.volume import open_volume
+from pipeline.store.convert import convert
+from pipeline.store.volume import open_volume
 
 BOX = Box((5, 3, 7), (20, 36, 41))
 

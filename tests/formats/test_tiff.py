@@ -8,9 +8,9 @@ import pytest
 import tifffile
 
 from pipeline.errors import BadInput
-from pipeline.formats import tiff
 from pipeline.geometry import Box
-from pipeline.volume import open_volume
+from pipeline.store.formats import tiff
+from pipeline.store.volume import open_volume
 
 DATA = os.environ.get("TERAMITO_DATA", "")
 

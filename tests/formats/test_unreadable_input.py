@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import zarr
 
-from pipeline import volume as volume_module
 from pipeline.errors import BadInput
-from pipeline.formats import Array, Description
-from pipeline.formats.precomputed import create_precomputed
 from pipeline.geometry import Box
-from pipeline.volume import Volume, open_volume
+from pipeline.store import volume as volume_module
+from pipeline.store.formats import Array, Description
+from pipeline.store.formats.precomputed import create_precomputed
+from pipeline.store.volume import Volume, open_volume
 
 
 def zarr_array(path: Path, shape: tuple[int, ...] = (16, 16, 16), **how: Any) -> str:

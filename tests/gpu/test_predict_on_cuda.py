@@ -14,7 +14,7 @@ from pipeline.model.load import load_model  # noqa: E402
 from pipeline.model.registry import build  # noqa: E402
 from pipeline.model.spec import ModelSpec  # noqa: E402
 from pipeline.model.tensors import to_bytes  # noqa: E402
-from pipeline.ops.predict import PredictOp  # noqa: E402
+from pipeline.predict.op import PredictOp  # noqa: E402
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA GPU")
 SHAPE = (10, 48, 64)

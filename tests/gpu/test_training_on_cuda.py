@@ -13,11 +13,11 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 from tiny_training import begun, config, logged, optimiser, stage, write_discs
 
-from pipeline.training.config import VolumeSource
-from pipeline.training.processes import Group
-from pipeline.training.samples import Samples
-from pipeline.training.train import train
-from pipeline.training.volumes import load_volume
+from pipeline.training.segmentation.config import VolumeSource
+from pipeline.training.segmentation.processes import Group
+from pipeline.training.segmentation.samples import Samples
+from pipeline.training.segmentation.train import train
+from pipeline.training.segmentation.volumes import load_volume
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 

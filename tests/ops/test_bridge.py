@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.ops.bridge import OVERLAP, SECTION, SectionSums, bridged, bridges, joined, overlaps, sections, summed
+from pipeline.instances.ops.bridge import (
+    OVERLAP,
+    SECTION,
+    SectionSums,
+    bridged,
+    bridges,
+    joined,
+    overlaps,
+    sections,
+    summed,
+)
 
 DATA = os.environ.get("TERAMITO_DATA", "")
 Ids = NDArray[np.uint64]

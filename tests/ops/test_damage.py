@@ -7,9 +7,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, maximum_filter
 
-from pipeline.ops.damage import BLUR, INTENSITY, MISSING, RESIDUAL, SATURATED, damage, damage_halo
-from pipeline.ops.inspect import inspected
-from pipeline.ops.measures import MEASURES, Cells, histograms, limits, measures_halo
+from pipeline.denoise.ops.cells import inspected
+from pipeline.denoise.ops.damage import BLUR, INTENSITY, MISSING, RESIDUAL, SATURATED, damage, damage_halo
+from pipeline.denoise.ops.measures import MEASURES, Cells, histograms, limits, measures_halo
 from pipeline.phantom import Phantom
 from pipeline.phantom.damage import plant
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.export.downsample import downsample, mip_factors
 from pipeline.geometry import Box, Vec3
 from pipeline.grid import BlockGrid
-from pipeline.ops.downsample import downsample, mip_factors
 
 AXIS_FACTORS = st.tuples(*[st.integers(1, 3)] * 3)
 SHAPES = st.tuples(*[st.integers(1, 7)] * 3)

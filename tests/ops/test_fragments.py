@@ -4,8 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.geometry import Box, Vec3
-from pipeline.ops.fragments import FRAGMENT, PRODUCTS, Rows, fragment_table, merge_rows, moved_moments, runs
-from pipeline.ops.label import label
+from pipeline.instances.ops.fragments import FRAGMENT, PRODUCTS, Rows, fragment_table, merge_rows, moved_moments, runs
+from pipeline.instances.ops.label import label
 
 CORE = Box((10, 20, 30), (16, 29, 41))
 EXTENT = (50, 60, 70)

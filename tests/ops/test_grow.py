@@ -11,15 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pipeline.config import InstanceSettings
 from pipeline.geometry import Box, Vec3, float_vec3
-from pipeline.ops.fragments import fragment_table
-from pipeline.ops.grow import dilate, grow, halo
-from pipeline.ops.label import label, seeds
-from pipeline.ops.merge import canonical_ids, merge
-from pipeline.ops.relabel import compact, relabel
-from pipeline.ops.whole import whole_instances
-from pipeline.presets import instance_plan
+from pipeline.instances.ops.fragments import fragment_table
+from pipeline.instances.ops.grow import dilate, grow, halo
+from pipeline.instances.ops.label import label, seeds
+from pipeline.instances.ops.merge import canonical_ids, merge
+from pipeline.instances.ops.relabel import compact, relabel
+from pipeline.instances.ops.whole import whole_instances
+from pipeline.instances.presets import instance_plan
+from pipeline.instances.settings import InstanceSettings
 
 ISOTROPIC = (10.0, 10.0, 10.0)
 FACES = [(1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1)]

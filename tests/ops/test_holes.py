@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from pipeline.geometry import Vec3
-from pipeline.ops.holes import fill_holes
+from pipeline.instances.ops.holes import fill_holes
 
 ALL: Vec3 = (99, 99, 99)
 

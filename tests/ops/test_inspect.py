@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.ops.inspect import TEXTURE_SCALE, cell_shape, inspected
+from pipeline.denoise.ops.cells import TEXTURE_SCALE, cell_shape, inspected
 
 
 @pytest.mark.parametrize(

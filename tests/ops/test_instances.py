@@ -6,9 +6,9 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.geometry import Box
-from pipeline.ops.fragments import FRAGMENT, PRODUCTS, fragment_table
-from pipeline.ops.instances import instance_table, principal_moments_nm2
-from pipeline.ops.surface import pairs_within
+from pipeline.instances.ops.fragments import FRAGMENT, PRODUCTS, fragment_table
+from pipeline.instances.ops.shape import instance_table, principal_moments_nm2
+from pipeline.instances.ops.surface import pairs_within
 
 SIZE = (30.0, 8.0, 4.0)
 OFFSET = (1000.0, 200.0, -40.0)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from pipeline.errors import BadInput
-from pipeline.ops.label import Connectivity, label, seeds, to_uint8
+from pipeline.image.quantise import to_uint8
+from pipeline.instances.ops.label import Connectivity, label, seeds
 
 
 def test_every_level_survives_the_trip_to_float_and_back() -> None:

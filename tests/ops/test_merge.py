@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from pipeline.errors import BadInput
-from pipeline.ops.fragments import FRAGMENT, Rows
-from pipeline.ops.merge import MOST_FRAGMENTS, canonical_ids, components, merge
+from pipeline.instances.ops.fragments import FRAGMENT, Rows
+from pipeline.instances.ops.merge import MOST_FRAGMENTS, canonical_ids, components, merge
 
 
 def rows_of(first: list[int], voxels: list[int]) -> Rows:

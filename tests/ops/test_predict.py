@@ -8,9 +8,11 @@ from scipy import ndimage
 
 from pipeline.geometry import Box
 from pipeline.grid import BlockGrid
-from pipeline.ops.lattice import Lattice, blending_weights
-from pipeline.ops.predict import PredictOp, empty_voxels, quantised
-from pipeline.ops.resample import block_mean, interpolate
+from pipeline.image.lattice import Lattice, blending_weights
+from pipeline.image.padding import empty_voxels
+from pipeline.image.quantise import quantised
+from pipeline.image.resample import block_mean, interpolate
+from pipeline.predict.op import PredictOp
 
 
 class Blur:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.ops.relabel import compact, relabel
+from pipeline.instances.ops.relabel import compact, relabel
 
 
 def test_each_label_gets_its_id_and_background_stays() -> None:

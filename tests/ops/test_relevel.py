@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pipeline.denoise.ops.cells import inspected
+from pipeline.denoise.ops.relevel import relevel_halo, relevelled, relevelling
 from pipeline.geometry import Box
-from pipeline.ops.inspect import inspected
-from pipeline.ops.relevel import relevel_halo, relevelled, relevelling
 from pipeline.phantom import Phantom
 
 UInt8 = NDArray[np.uint8]

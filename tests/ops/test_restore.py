@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from pipeline.denoise.ops.gaps import gaps
+from pipeline.denoise.ops.restore import Restored, RestoreOp
 from pipeline.geometry import Box, Vec3
 from pipeline.grid import BlockGrid
-from pipeline.ops.gaps import gaps
-from pipeline.ops.lattice import blending_weights
-from pipeline.ops.restore import Restored, RestoreOp
+from pipeline.image.lattice import blending_weights
 
 UInt8 = NDArray[np.uint8]
 Bool = NDArray[np.bool_]

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.geometry import Vec3, vec3
-from pipeline.ops.fragments import painted, run_starts, runs
-from pipeline.ops.label import Connectivity, label
-from pipeline.ops.run_labels import FEW, label_runs
+from pipeline.instances.ops.fragments import painted, run_starts, runs
+from pipeline.instances.ops.label import Connectivity, label
+from pipeline.instances.ops.run_labels import FEW, label_runs
 
 CONNECTIVITIES: tuple[Connectivity, ...] = (6, 18, 26)
 shapes = st.tuples(st.integers(1, 7), st.integers(1, 7), st.integers(1, 40))

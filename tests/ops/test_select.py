@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.geometry import Vec3
-from pipeline.ops.fragments import FRAGMENT, Rows
-from pipeline.ops.select import kept, share, touches_border
-from pipeline.ops.settings import InstancePlan
+from pipeline.instances.ops.fragments import FRAGMENT, Rows
+from pipeline.instances.ops.select import kept, share, touches_border
+from pipeline.instances.plan import InstancePlan
 
 EXTENT = (10, 20, 30)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.ops.slices import MOST_SHIFT, TILE, normalised, slice_table, tile_levels
+from pipeline.denoise.ops.slices import MOST_SHIFT, TILE, normalised, slice_table, tile_levels
 
 UInt8 = NDArray[np.uint8]
 

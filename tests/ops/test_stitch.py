@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.geometry import Vec3
-from pipeline.ops.label import Connectivity
-from pipeline.ops.stitch import ORDER, Rim, forward_offsets, global_pairs, rim, touching_pairs
+from pipeline.instances.ops.label import Connectivity
+from pipeline.instances.ops.stitch import ORDER, Rim, forward_offsets, global_pairs, rim, touching_pairs
 
 CONNECTIVITIES: tuple[Connectivity, ...] = (6, 18, 26)
 

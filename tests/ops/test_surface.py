@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from pipeline.geometry import FloatVec3, Vec3
 from pipeline.grid import BlockGrid
-from pipeline.ops.stitch import contact, forward_offsets, opposite, rim
-from pipeline.ops.surface import DIRECTIONS, pairs_across, pairs_within, surface_nm2
+from pipeline.instances.ops.stitch import contact, forward_offsets, opposite, rim
+from pipeline.instances.ops.surface import DIRECTIONS, pairs_across, pairs_within, surface_nm2
 
 Counts = NDArray[np.uint64]
 

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from pipeline.geometry import Box
 from pipeline.grid import BlockGrid
-from pipeline.ops.predict import Input, PredictOp, quantised
-from pipeline.ops.tta import CHOICES, Tta, Variant, mean_probability, variants
+from pipeline.image.quantise import quantised
+from pipeline.predict.op import Input, PredictOp
+from pipeline.predict.tta import CHOICES, Tta, Variant, mean_probability, variants
 
 Float32 = NDArray[np.float32]
 AUGMENTED: list[Tta] = [4, 8, 16]

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.segmentation import watershed
 
-from pipeline.config import InstanceSettings
 from pipeline.geometry import Box, Vec3, vec3
 from pipeline.grid import BlockGrid
-from pipeline.ops.label import label, seeds
-from pipeline.ops.watershed import flood
-from pipeline.ops.whole import whole_instances
+from pipeline.instances.ops.label import label, seeds
+from pipeline.instances.ops.watershed import flood
+from pipeline.instances.ops.whole import whole_instances
+from pipeline.instances.presets import instance_plan
+from pipeline.instances.settings import InstanceSettings
 from pipeline.phantom import Phantom
-from pipeline.presets import instance_plan
 
 
 def some_seeds(rng: np.random.Generator, shape: Vec3, inside: NDArray[np.bool_]) -> NDArray[np.uint32]:

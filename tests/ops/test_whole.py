@@ -8,8 +8,8 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.errors import BadInput
-from pipeline.ops.settings import InstancePlan
-from pipeline.ops.whole import whole_instances
+from pipeline.instances.ops.whole import whole_instances
+from pipeline.instances.plan import InstancePlan
 
 Map = NDArray[np.uint8]
 
@@ -84,6 +84,6 @@ def test_float_maps_are_taken_and_values_beyond_one_refused() -> None:
 
 
 def test_it_is_imported_without_what_a_machine_for_training_lacks() -> None:
-    code = "import sys, pipeline.ops.whole, pipeline.presets; print(*sys.modules)"
+    code = "import sys, pipeline.instances.ops.whole, pipeline.instances.presets; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"cc3d", "zarr", "scipy", "fastremap", "pyarrow", "skimage", "torch"} & set(loaded)

@@ -7,8 +7,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.engine.stage import BlockResult, Stopwatch
 from pipeline.grid import Block, BlockGrid
-from pipeline.stage import BlockResult, Stopwatch
 
 
 @dataclass(frozen=True)

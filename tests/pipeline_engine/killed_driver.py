@@ -7,8 +7,8 @@ from pathlib import Path
 
 from engine_stages import Tally
 
-from pipeline.executor import ThreadsExecutor, run_stage
-from pipeline.ledger import Ledger
+from pipeline.engine.executor import ThreadsExecutor, run_stage
+from pipeline.engine.ledger import Ledger
 
 if __name__ == "__main__":
     stage = Tally(Path(sys.argv[1]), blocks=60, seconds=0.1)

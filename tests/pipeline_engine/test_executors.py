@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from engine_stages import Meeting, Tally
 
-from pipeline.compute import compute_slot
-from pipeline.executor import Executor, PicklingExecutor, SerialExecutor, ThreadsExecutor, run_stage
-from pipeline.ledger import Ledger
+from pipeline.engine.executor import Executor, PicklingExecutor, SerialExecutor, ThreadsExecutor, run_stage
+from pipeline.engine.ledger import Ledger
+from pipeline.model.slot import compute_slot
 
 EXECUTORS = [SerialExecutor(), PicklingExecutor(), ThreadsExecutor(1), ThreadsExecutor(3)]
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pipeline.engine.ledger import Ledger, parse_line, read_record
+from pipeline.engine.stage import BlockResult, failed
 from pipeline.errors import RunConflict
-from pipeline.ledger import Ledger, parse_line, read_record
-from pipeline.stage import BlockResult, failed
 
 SIZE = 40
 numbers = st.integers(0, SIZE - 1)
@@ -106,7 +106,7 @@ def test_any_error_text_stays_one_line(tmp_path: Path, error: str) -> None:
 def test_what_is_replayed_does_not_depend_on_how_much_is_read_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_at_a_time: int
 ) -> None:
-    monkeypatch.setattr("pipeline.ledger.REPLAY_BYTES", read_at_a_time)
+    monkeypatch.setattr("pipeline.engine.ledger.REPLAY_BYTES", read_at_a_time)
     with opened(tmp_path / "l") as ledger:
         for number in range(0, SIZE, 2):
             ledger.append(failed(number, "it ! broke"))
@@ -155,7 +155,7 @@ def test_a_line_that_no_ledger_wrote_is_not_taken_for_a_block(tmp_path: Path) ->
 def test_a_damaged_line_is_named_with_its_number_and_the_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, garbage: bytes, after: bytes, read_at_a_time: int
 ) -> None:
-    monkeypatch.setattr("pipeline.ledger.REPLAY_BYTES", read_at_a_time)
+    monkeypatch.setattr("pipeline.engine.ledger.REPLAY_BYTES", read_at_a_time)
     path = tmp_path / "l"
     with opened(path) as ledger:
         for number in range(2):

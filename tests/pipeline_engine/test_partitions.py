@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import partitions
-from pipeline.partitions import Partitions, even_bounds
+from pipeline.store import partitions
+from pipeline.store.partitions import Partitions, even_bounds
 
 
 def test_every_row_comes_back_in_its_range_and_in_the_order_in_which_it_went_in(

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from engine_stages import Tally
 
+from pipeline.engine.directory import RunDirectory, open_ledger
+from pipeline.engine.executor import SerialExecutor, ThreadsExecutor, run_stage
+from pipeline.engine.ledger import Ledger
+from pipeline.engine.stage import Stage, run_block
+from pipeline.engine.step import Step, run_step
 from pipeline.errors import RunCancelled, StageFailed
-from pipeline.executor import SerialExecutor, ThreadsExecutor, run_stage
-from pipeline.ledger import Ledger
-from pipeline.run import RunDirectory, open_ledger
-from pipeline.stage import Stage, run_block
-from pipeline.step import Step, run_step
 
 HERE = Path(__file__).parent
 
@@ -113,7 +113,7 @@ def test_a_complete_step_reads_each_ledger_once_and_runs_nothing(
 
     stages = (Tally(tmp_path, name="one"), Tally(tmp_path, name="two"))
     run_step(RunDirectory(tmp_path), Step("both", stages), SerialExecutor())
-    monkeypatch.setattr("pipeline.step.open_ledger", counted)
+    monkeypatch.setattr("pipeline.engine.step.open_ledger", counted)
     run_step(RunDirectory(tmp_path), Step("both", stages), SerialExecutor(), earlier=())
     assert opened == ["one", "two"]
     assert len(stages[0].runs()) == 2 * 12

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from pipeline.errors import BadInput
-from pipeline.files import write_whole
-from pipeline.tables import BlockTables, open_table, write_table
+from pipeline.store.files import write_whole
+from pipeline.store.tables import BlockTables, open_table, write_table
 
 
 @pytest.mark.parametrize("number", [0, 999, 1000, 1_234_567])

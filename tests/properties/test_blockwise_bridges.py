@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 
 from pipeline.geometry import Vec3
 from pipeline.grid import BlockGrid
-from pipeline.ops.bridge import LEAST_OF_LARGER, SectionSums, bridged, bridges, joined, overlaps, sections, summed
+from pipeline.instances.ops.bridge import (
+    LEAST_OF_LARGER,
+    SectionSums,
+    bridged,
+    bridges,
+    joined,
+    overlaps,
+    sections,
+    summed,
+)
 
 EXAMPLES = settings(max_examples=100, deadline=None, derandomize=True)
 Ids = NDArray[np.uint64]

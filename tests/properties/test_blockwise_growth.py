@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from pipeline.geometry import Box, Vec3, float_vec3
 from pipeline.grid import BlockGrid
-from pipeline.ops.grow import grow, halo
-from pipeline.ops.growth import filled, grown, growth_halo, holes_halo
-from pipeline.ops.holes import fill_holes
-from pipeline.ops.settings import InstancePlan
+from pipeline.instances.ops.grow import grow, halo
+from pipeline.instances.ops.growth import filled, grown, growth_halo, holes_halo
+from pipeline.instances.ops.holes import fill_holes
+from pipeline.instances.plan import InstancePlan
 
 Labels = NDArray[np.uint32]
 EXAMPLES = settings(max_examples=60, deadline=None, derandomize=True)

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from pipeline.geometry import Box, Vec3
 from pipeline.grid import BlockGrid
-from pipeline.ops.fragments import Rows, fragment_table, merge_rows
-from pipeline.ops.grow import dilate, grow, halo
-from pipeline.ops.label import Connectivity, label
-from pipeline.ops.merge import canonical_ids, large_enough, merge
-from pipeline.ops.relabel import compact, relabel
-from pipeline.ops.stitch import Rim, forward_offsets, global_pairs, rim, touching_pairs
+from pipeline.instances.ops.fragments import Rows, fragment_table, merge_rows
+from pipeline.instances.ops.grow import dilate, grow, halo
+from pipeline.instances.ops.label import Connectivity, label
+from pipeline.instances.ops.merge import canonical_ids, large_enough, merge
+from pipeline.instances.ops.relabel import compact, relabel
+from pipeline.instances.ops.stitch import Rim, forward_offsets, global_pairs, rim, touching_pairs
 
 Labels = NDArray[np.uint64]
 CONNECTIVITIES: tuple[Connectivity, ...] = (6, 18, 26)

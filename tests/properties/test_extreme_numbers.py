@@ -12,14 +12,14 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from pipeline.canonical import counted, write_canonical
 from pipeline.geometry import Box, Vec3
-from pipeline.ops.fragments import FRAGMENT, fragment_table
-from pipeline.ops.label import Connectivity, label
-from pipeline.ops.merge import merge
-from pipeline.ops.relabel import relabel
-from pipeline.ops.stitch import global_pairs, rim, touching_pairs
-from pipeline.ops.supermerge import Nodes, union
+from pipeline.instances.canonical import counted, write_canonical
+from pipeline.instances.ops.fragments import FRAGMENT, fragment_table
+from pipeline.instances.ops.label import Connectivity, label
+from pipeline.instances.ops.merge import merge
+from pipeline.instances.ops.relabel import relabel
+from pipeline.instances.ops.stitch import global_pairs, rim, touching_pairs
+from pipeline.instances.ops.supermerge import Nodes, union
 
 EXAMPLES = settings(max_examples=40, deadline=None, derandomize=True, phases=[Phase.generate])
 HUGE: Vec3 = (10**6, 10**6, 10**6)
@@ -102,7 +102,7 @@ def test_first_voxels_that_differ_in_the_18th_digit_are_ordered_exactly(
     assert np.array_equal(merge(len(rows), nothing, rows), order + 1)
     found = union(Nodes(rows["voxels"], rows["first"], nothing, nothing, np.zeros(0, np.int64)), 0)
     assert found.finished.tolist() == firsts
-    with tempfile.TemporaryDirectory() as folder, patch("pipeline.canonical.PARTITION", partition):
+    with tempfile.TemporaryDirectory() as folder, patch("pipeline.instances.canonical.PARTITION", partition):
         table, cuts = Path(folder) / "ids.npy", np.array_split(rows["first"], 3)
         assert write_canonical(table, counted(iter(cuts)), len(rows), 10**18 + 1) == len(rows)
         assert np.array_equal(np.load(table), order + 1)

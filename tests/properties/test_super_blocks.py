@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 
 from pipeline.geometry import Box, Vec3, vec3
 from pipeline.grid import Block, BlockGrid
-from pipeline.ops.fragments import fragment_table, runs
-from pipeline.ops.label import Connectivity, label
-from pipeline.ops.supermerge import super_grids
-from pipeline.stages.merge import write_merge, write_offsets, write_supermerge
-from pipeline.stages.stitch import StitchStage
-from pipeline.stages.stored_labels import StoredLabels
-from pipeline.stages.supermerge import SuperMergeStage, UnionTables, fitting_side, super_side
-from pipeline.tables import BlockTables, StoredArrays
+from pipeline.instances.ids import write_merge, write_offsets, write_supermerge
+from pipeline.instances.ops.fragments import fragment_table, runs
+from pipeline.instances.ops.label import Connectivity, label
+from pipeline.instances.ops.supermerge import super_grids
+from pipeline.instances.stages.stitch import StitchStage
+from pipeline.instances.stages.supermerge import SuperMergeStage, UnionTables, fitting_side, super_side
+from pipeline.instances.stored.labels import StoredLabels
+from pipeline.store.tables import BlockTables, StoredArrays
 
 Mask = NDArray[np.bool_]
 Ids = NDArray[np.uint64]

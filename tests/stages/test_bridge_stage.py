@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pipeline.engine.executor import Executor, PicklingExecutor, SerialExecutor
 from pipeline.errors import BadInput
-from pipeline.executor import Executor, PicklingExecutor, SerialExecutor
 from pipeline.geometry import Box, Vec3
 from pipeline.grid import BlockGrid
-from pipeline.ops.bridge import bridged
-from pipeline.ops.fragments import runs
-from pipeline.ops.relabel import compact
-from pipeline.stages import bridge
-from pipeline.stages.bridge import BridgeStage, bridged_pairs
-from pipeline.stages.provisional import Provisional
-from pipeline.stages.stored_labels import StoredLabels
-from pipeline.tables import BlockTables, write_table
+from pipeline.instances.ops.bridge import bridged
+from pipeline.instances.ops.fragments import runs
+from pipeline.instances.ops.relabel import compact
+from pipeline.instances.stages import bridge
+from pipeline.instances.stages.bridge import BridgeStage, bridged_pairs
+from pipeline.instances.stored.labels import StoredLabels
+from pipeline.instances.stored.provisional import Provisional
+from pipeline.store.tables import BlockTables, write_table
 
 EXTENT = (14, 21, 23)
 GAP = 2

@@ -9,24 +9,26 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pipeline.denoise.cell_arrays import cell_grid, cell_volume, write_slice_table
+from pipeline.denoise.ops.damage import BITS, MISSING
+from pipeline.denoise.ops.slices import TILE
+from pipeline.denoise.stages import inspect
+from pipeline.denoise.stages.compare import CompareStage, StoredCells, write_limits
+from pipeline.denoise.stages.damage import DamageStage
+from pipeline.denoise.stages.inspect import InspectStage
+from pipeline.engine.arrays import create_if_missing
+from pipeline.engine.executor import Executor, PicklingExecutor, SerialExecutor, ThreadsExecutor, run_stage
+from pipeline.engine.ledger import Ledger
+from pipeline.engine.stage import Stage
 from pipeline.errors import BadInput
-from pipeline.executor import Executor, PicklingExecutor, SerialExecutor, ThreadsExecutor, run_stage
-from pipeline.formats import ome_zarr
 from pipeline.geometry import Vec3
 from pipeline.grid import BlockGrid
-from pipeline.ledger import Ledger
-from pipeline.ops.damage import BITS, MISSING
+from pipeline.image.grey import GreyScale, sample_grey
 from pipeline.phantom import Phantom
 from pipeline.phantom.damage import plant
-from pipeline.run import create_if_missing
-from pipeline.stage import Stage
-from pipeline.stages import inspect
-from pipeline.stages.compare import CompareStage, StoredCells, write_limits
-from pipeline.stages.damage import DamageStage
-from pipeline.stages.inspect import InspectStage, cell_grid, cell_volume, write_slice_table
-from pipeline.statistics import GreyScale, sample_grey
-from pipeline.tables import BlockTables, open_table
-from pipeline.volume import Volume, open_volume
+from pipeline.store.formats import ome_zarr
+from pipeline.store.tables import BlockTables, open_table
+from pipeline.store.volume import Volume, open_volume
 
 CELL = (1, 4, 4)
 SHAPE = (13, 150, 170)
@@ -181,7 +183,7 @@ def test_blocks_of_cells_read_a_bounded_part_of_a_volume() -> None:
     for side in (2, 4, 8, 16, 32):
         grid = cell_grid((10_000, 50_000, 50_000), (1, side, side))
         z, y, x = grid.block
-        assert y % inspect.TILE == x % inspect.TILE == 0
+        assert y % TILE == x % TILE == 0
         assert z * y * x * side * side <= 2**26
 
 

@@ -12,11 +12,11 @@ import pytest
 from numpy.typing import NDArray
 from tiny_run import job_of, ledger_lines, phantom_values, result_of, run_here, settings, write_volume
 
+from pipeline.engine.executor import Executor, PicklingExecutor, SerialExecutor, ThreadsExecutor
+from pipeline.engine.step import run_step
 from pipeline.errors import BadInput, StageFailed
-from pipeline.executor import Executor, PicklingExecutor, SerialExecutor, ThreadsExecutor
-from pipeline.step import run_step
-from pipeline.verify import verify
-from pipeline.volume import open_volume
+from pipeline.run.verify import verify
+from pipeline.store.volume import open_volume
 
 SHAPE = (21, 40, 52)  # no axis is a multiple of a block, a chunk or a patch
 BLOCKS = {"block.shape": [12, 24, 30]}  # 2 x 2 x 2
@@ -102,8 +102,8 @@ def test_a_volume_full_of_foreground_is_one_instance(
 
 def test_maps_full_of_foreground_are_one_instance_of_all_voxels(tmp_path: Path) -> None:
     from flows.drive import drive
-    from pipeline.config import InstancesConfig
-    from pipeline.job import instances_job
+    from pipeline.run.config import InstancesConfig
+    from pipeline.run.job import instances_job
     from pipeline.settings import parse_settings
 
     maps = {

@@ -11,20 +11,20 @@ from label_path import LabelRun, instances_of, store, stored_maps
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pipeline.coarse_mask import open_mask
-from pipeline.config import InstanceSettings
-from pipeline.executor import PicklingExecutor
+from pipeline.engine.blocks import chunk_shape
+from pipeline.engine.directory import RunDirectory
+from pipeline.engine.executor import PicklingExecutor
+from pipeline.engine.stage import run_block
+from pipeline.engine.step import run_step
 from pipeline.geometry import Vec3, float_vec3
 from pipeline.grid import BlockGrid
-from pipeline.labelling import Labelling, instance_steps
-from pipeline.ops.whole import whole_instances
-from pipeline.plan import chunk_shape
-from pipeline.presets import instance_plan
-from pipeline.run import RunDirectory
-from pipeline.stage import run_block
-from pipeline.stages.collars import are_worth_it
-from pipeline.stages.grow import GrowStage
-from pipeline.step import run_step
+from pipeline.image.mask import open_mask
+from pipeline.instances.ops.whole import whole_instances
+from pipeline.instances.presets import instance_plan
+from pipeline.instances.settings import InstanceSettings
+from pipeline.instances.stages.grow import GrowStage
+from pipeline.instances.steps import Labelling, instance_steps
+from pipeline.instances.stored.collars import are_worth_it
 
 SHAPE = (14, 37, 45)
 BLOCK = (6, 19, 23)
@@ -65,7 +65,7 @@ def run_of(folder: Path, block: Vec3, chosen: dict[str, Any]) -> LabelRun:
 def test_blocks_give_the_instances_of_the_whole(
     kind: str, share: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.stages.collars.LARGEST_SHARE", share)
+    monkeypatch.setattr("pipeline.instances.stored.collars.LARGEST_SHARE", share)
     chosen = {**LEVELS, "minimum_voxels": 4, **KINDS[kind]}
     expected = whole_instances(*some_maps(), instance_plan(InstanceSettings.model_validate(chosen), SIZE, None))
     run = run_of(tmp_path, BLOCK, chosen)
@@ -154,7 +154,7 @@ def test_collars_are_stored_where_they_are_a_small_part_of_a_block() -> None:
 def test_growth_refuses_a_block_whose_neighbour_has_lost_its_collar(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.stages.collars.LARGEST_SHARE", 1.0)
+    monkeypatch.setattr("pipeline.instances.stored.collars.LARGEST_SHARE", 1.0)
     run = run_of(tmp_path, BLOCK, {**LEVELS, "grow": "mask", "grow_nm": 16.0})
     run.go_on()
     stage = grow_stage(run)

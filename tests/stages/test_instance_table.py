@@ -18,11 +18,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from pipeline.engine.arrays import create_if_missing, stored_volume
+from pipeline.engine.directory import RunDirectory, counts_of, open_ledger
+from pipeline.engine.executor import Executor, PicklingExecutor, SerialExecutor, run_stage
 from pipeline.errors import BadInput
-from pipeline.executor import Executor, PicklingExecutor, SerialExecutor, run_stage
 from pipeline.geometry import Box, Vec3
 from pipeline.grid import BlockGrid
-from pipeline.instance_table import (
+from pipeline.instances.ops.fragments import fragment_table, runs
+from pipeline.instances.ops.relabel import compact
+from pipeline.instances.ops.shape import instance_table
+from pipeline.instances.ops.surface import pairs_within
+from pipeline.instances.stages.measure import MeasureStage
+from pipeline.instances.stages.relabel import RelabelStage
+from pipeline.instances.stored.labels import StoredLabels
+from pipeline.instances.table import (
     Counted,
     Parts,
     Space,
@@ -33,16 +42,8 @@ from pipeline.instance_table import (
     totals,
     write_instance_table,
 )
-from pipeline.ops.fragments import fragment_table, runs
-from pipeline.ops.instances import instance_table
-from pipeline.ops.relabel import compact
-from pipeline.ops.surface import pairs_within
-from pipeline.run import RunDirectory, counts_of, create_if_missing, open_ledger, stored_volume
-from pipeline.stages.measure import MeasureStage
-from pipeline.stages.relabel import RelabelStage
-from pipeline.stages.stored_labels import StoredLabels
-from pipeline.tables import write_table
-from pipeline.volume import Volume
+from pipeline.store.tables import write_table
+from pipeline.store.volume import Volume
 
 SIZE, OFFSET = (30.0, 8.0, 4.0), (100.0, -20.0, 3.0)
 Ids = NDArray[np.uint64]
@@ -180,7 +181,7 @@ def test_a_filter_on_ids_reads_only_the_parts_that_may_hold_them(table: Path) ->
 _KILLED = """
 import os, pickle, signal, sys
 from pathlib import Path
-from pipeline import instance_table
+from pipeline.instances import table as instance_table
 arguments, moment = pickle.load(open(sys.argv[1], "rb")), int(sys.argv[2])
 calls = []
 def dying(original):

@@ -27,13 +27,13 @@ from label_path import (
     turned,
 )
 
+from pipeline.engine.executor import Executor, PicklingExecutor, SerialExecutor, ThreadsExecutor
+from pipeline.engine.stage import BlockResult, Stage
+from pipeline.engine.step import run_step
 from pipeline.errors import StageFailed
-from pipeline.executor import Executor, PicklingExecutor, SerialExecutor, ThreadsExecutor
 from pipeline.geometry import Vec3, vec3
 from pipeline.grid import Block, BlockGrid
-from pipeline.labelling import MERGE_AT_ONCE
-from pipeline.stage import BlockResult, Stage
-from pipeline.step import run_step
+from pipeline.instances.steps import MERGE_AT_ONCE
 
 EXECUTORS = ("serial", "pickling", "threads", "shuffled", "twice", "haunted", "dropping")
 MOST_BLOCKS = 48  # a block costs some milliseconds of storage

@@ -14,8 +14,8 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from label_path import CONNECTIVITIES, LabelRun, Shuffled, hard_volume, in_core, label_run, require_exact
 
-from pipeline.executor import Executor, SerialExecutor
-from pipeline.labelling import MERGE_AT_ONCE
+from pipeline.engine.executor import Executor, SerialExecutor
+from pipeline.instances.steps import MERGE_AT_ONCE
 
 
 def crashes(run: LabelRun, at: int, way: str, executor: Executor | None = None) -> bool:
@@ -81,7 +81,7 @@ def test_scratch_files_that_a_crash_leaves_beside_a_finished_table_are_removed(
             raise Crash
         rmtree(path, **how)
 
-    with patch("pipeline.stages.merge.shutil.rmtree", crashing), pytest.raises(Crash):
+    with patch("pipeline.instances.ids.shutil.rmtree", crashing), pytest.raises(Crash):
         run.go_on()
     assert [path.suffix for path in (run.root / "tables").iterdir() if path.suffix == left] == [left]
     run.go_on()

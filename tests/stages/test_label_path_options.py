@@ -13,14 +13,14 @@ from label_path import LabelRun, Shuffled, store, stored_maps
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pipeline.coarse_mask import CoarseMask
-from pipeline.config import InstanceSettings
-from pipeline.executor import SerialExecutor
+from pipeline.engine.executor import SerialExecutor
 from pipeline.geometry import FloatVec3, Vec3
 from pipeline.grid import BlockGrid
-from pipeline.labelling import MERGE_AT_ONCE
-from pipeline.ops.whole import whole_instances
-from pipeline.presets import instance_plan
+from pipeline.image.mask import CoarseMask
+from pipeline.instances.ops.whole import whole_instances
+from pipeline.instances.presets import instance_plan
+from pipeline.instances.settings import InstanceSettings
+from pipeline.instances.steps import MERGE_AT_ONCE
 
 SHAPE = (14, 28, 30)
 SIZE: FloatVec3 = (30.0, 8.0, 9.0)
@@ -165,7 +165,7 @@ def test_any_options_in_any_blocks_give_what_the_whole_volume_gives(number: int,
 )
 def test_collars_of_any_thickness_give_what_the_chunks_give(options: dict[str, Any], tmp_path: Path) -> None:
     wanted = {"seed_above": 0.5, "boundary_below": 0.8, "mask_above": 0.3, "minimum_voxels": 1, **options}
-    with patch("pipeline.stages.collars.LARGEST_SHARE", 1.0):  # here they do not pay
+    with patch("pipeline.instances.stored.collars.LARGEST_SHARE", 1.0):  # here they do not pay
         require_whole(tmp_path, wanted, (5, 9, 11), SEEDS[4], tissue=False, at_once=MERGE_AT_ONCE)
     assert (tmp_path / "cut" / "tables" / "label-collars").is_dir()
 

@@ -16,17 +16,17 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from tiny_run import arguments, job_of, run_here, settings, write_volume
 
-from flows.report import markdown_of
-from pipeline.config import parse_config
+from flows.reports.run import markdown_of
+from pipeline.engine.executor import PicklingExecutor
 from pipeline.errors import BadInput, RunConflict, StageFailed
-from pipeline.executor import PicklingExecutor
-from pipeline.job import run_job
+from pipeline.image.quantise import quantised
 from pipeline.model.load import load_model
 from pipeline.model.normalisation import Normalisation, histogram
 from pipeline.model.registry import build
 from pipeline.model.spec import ModelSpec, load_spec
-from pipeline.ops.predict import quantised
-from pipeline.stages.predict import PredictStage
+from pipeline.predict.stage import PredictStage
+from pipeline.run.config import parse_config
+from pipeline.run.job import run_job
 
 SHAPE = (6, 32, 48)
 EXTRA = {"instances.minimum_voxels": 0, "predict.device": "cpu"}

@@ -15,22 +15,22 @@ import torch
 from numpy.typing import NDArray
 from tiny_run import write_volume
 
-from pipeline.coarse_mask import CoarseMask, open_mask
+from pipeline.denoise.ops.cells import inspected
+from pipeline.denoise.ops.restore import RestoreOp
+from pipeline.denoise.ops.slices import normalised
+from pipeline.denoise.relevelling import Relevelling
+from pipeline.denoise.stages.restore import RestoreStage
+from pipeline.engine.arrays import create_arrays, stored_volume
+from pipeline.engine.stage import run_block
 from pipeline.geometry import Box, Vec3
 from pipeline.grid import BlockGrid
+from pipeline.image.grey import GreyScale
+from pipeline.image.mask import CoarseMask, open_mask
 from pipeline.model.restorer import NETWORKS, load_restorer
 from pipeline.model.restorer_spec import Kind, RestorerSpec
 from pipeline.model.tensors import to_bytes
-from pipeline.ops.inspect import inspected
-from pipeline.ops.restore import RestoreOp
-from pipeline.ops.slices import normalised
-from pipeline.run import create_arrays, stored_volume
-from pipeline.stage import run_block
-from pipeline.stages.relevel import Relevelling
-from pipeline.stages.restore import RestoreStage
-from pipeline.statistics import GreyScale
-from pipeline.tables import BlockTables, write_table
-from pipeline.volume import Volume, open_volume
+from pipeline.store.tables import BlockTables, write_table
+from pipeline.store.volume import Volume, open_volume
 
 SHAPE = (10, 42, 50)
 FACTOR = (1, 4, 4)

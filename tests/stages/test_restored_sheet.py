@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pipeline.denoise.ops.restore import RestoreOp
+from pipeline.denoise.sheet import LONGEST, SHORTEST, chosen, picture, write_restored_sheet
+from pipeline.denoise.stages.restore import RestoreStage
+from pipeline.denoise.summary import headline, percent, restoration_summary, totals
+from pipeline.engine.arrays import create_arrays, stored_volume
 from pipeline.errors import BadInput
 from pipeline.geometry import Box, Vec3
 from pipeline.grid import BlockGrid
+from pipeline.image.grey import GreyScale
 from pipeline.model.restorer_spec import RestorerSpec
-from pipeline.ops.restore import RestoreOp
-from pipeline.restoration_summary import headline, percent, restoration_summary, totals
-from pipeline.restored_sheet import LONGEST, SHORTEST, chosen, picture, write_restored_sheet
-from pipeline.run import create_arrays, stored_volume
-from pipeline.stages.restore import RestoreStage
-from pipeline.statistics import GreyScale
-from pipeline.tables import BlockTables
-from pipeline.volume import Volume
+from pipeline.store.tables import BlockTables
+from pipeline.store.volume import Volume
 
 SHAPE = (12, 200, 230)
 SIZE = (40.0, 8.0, 8.0)

@@ -11,13 +11,13 @@ from label_path import LabelRun, stored_maps
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pipeline.coarse_mask import CoarseMask, open_mask
-from pipeline.executor import PicklingExecutor
-from pipeline.formats import ome_zarr
+from pipeline.engine.executor import PicklingExecutor
 from pipeline.geometry import Vec3
 from pipeline.grid import BlockGrid
-from pipeline.ops.whole import whole_instances
-from pipeline.volume import open_volume
+from pipeline.image.mask import CoarseMask, open_mask
+from pipeline.instances.ops.whole import whole_instances
+from pipeline.store.formats import ome_zarr
+from pipeline.store.volume import open_volume
 
 SHAPE = (16, 34, 41)
 FACTOR = (2, 4, 8)

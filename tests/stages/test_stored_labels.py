@@ -10,18 +10,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import pipeline.tables
+import pipeline.store.tables
 from pipeline.errors import BadInput
 from pipeline.geometry import Box, Vec3, vec3
 from pipeline.grid import BlockGrid
-from pipeline.ops.fragments import runs
-from pipeline.stages.stored_labels import StoredLabels
-from pipeline.tables import BlockTables
+from pipeline.instances.ops.fragments import runs
+from pipeline.instances.stored.labels import StoredLabels
+from pipeline.store.tables import BlockTables
 
 SIDES = st.tuples(*[st.integers(1, 9)] * 3)
 
 
-@pytest.mark.parametrize("head", [pipeline.tables._HEAD, 600], ids=["read at once", "read as needed"])
+@pytest.mark.parametrize("head", [pipeline.store.tables._HEAD, 600], ids=["read at once", "read as needed"])
 @settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     shape=SIDES,
@@ -33,7 +33,7 @@ SIDES = st.tuples(*[st.integers(1, 9)] * 3)
 def test_any_part_of_any_block_reads_as_it_was_stored(
     monkeypatch: pytest.MonkeyPatch, head: int, shape: Vec3, block: Vec3, highest: int, density: float, seed: int
 ) -> None:
-    monkeypatch.setattr(pipeline.tables, "_HEAD", head)
+    monkeypatch.setattr(pipeline.store.tables, "_HEAD", head)
     random = np.random.default_rng(seed)
     grid = BlockGrid(shape, block)
     labels = (random.integers(1, highest + 1, shape) * (random.random(shape) < density)).astype(np.uint32)

@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.executor import PicklingExecutor
+from pipeline.engine.arrays import create_if_missing, stored_volume
+from pipeline.engine.directory import RunDirectory
+from pipeline.engine.executor import PicklingExecutor
+from pipeline.engine.status import status_of
+from pipeline.engine.step import run_step
 from pipeline.grid import BlockGrid
-from pipeline.labelling import Labelling, Maps, instance_steps
-from pipeline.ops.settings import InstancePlan
-from pipeline.ops.supermerge import Nodes, super_grids, union
-from pipeline.run import RunDirectory, create_if_missing, stored_volume
-from pipeline.stages.supermerge import SuperMergeStage, super_side
-from pipeline.step import run_step
-from pipeline.verify import status_of
-from pipeline.volume import Volume
+from pipeline.instances.ops.supermerge import Nodes, super_grids, union
+from pipeline.instances.plan import InstancePlan
+from pipeline.instances.stages.supermerge import SuperMergeStage, super_side
+from pipeline.instances.steps import Labelling, Maps, instance_steps
+from pipeline.store.volume import Volume
 
 SHAPE, BLOCK = (12, 20, 26), (4, 5, 6)
 

@@ -12,9 +12,9 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from pipeline.training import curves, tensorboard
-from pipeline.training.curves import draw, draw_all
-from pipeline.training.examples import (
+from pipeline.training.record import curves, tensorboard
+from pipeline.training.record.curves import draw, draw_all
+from pipeline.training.record.examples import (
     FALSE,
     Example,
     colours_of_predictions,
@@ -24,8 +24,8 @@ from pipeline.training.examples import (
     sheet,
     write_examples,
 )
-from pipeline.training.history import LOG, History, read_history, smoothed
-from pipeline.training.tensorboard import FOLDER, scalars
+from pipeline.training.record.history import LOG, History, read_history, smoothed
+from pipeline.training.record.tensorboard import FOLDER, scalars
 
 Entry = dict[str, Any]
 
@@ -162,7 +162,7 @@ def test_a_torn_last_line_is_passed_over(tmp_path: Path) -> None:
 
 
 def test_steps_that_a_resumed_training_took_again_count_once() -> None:
-    from pipeline.training.history import without_undone_steps
+    from pipeline.training.record.history import without_undone_steps
 
     first = [step(1), step(2), scores(2, iou=0.1), step(3), step(4), scores(4, iou=0.2)]
     again = [step(3, 9.0), step(4, 9.0), scores(4, iou=0.3), scores(4, iou=0.4)]

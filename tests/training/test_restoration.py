@@ -19,9 +19,9 @@ from tiny_restoration import config, logged, samples, write_texture
 from pipeline.errors import BadInput, RunCancelled
 from pipeline.model.restorer import load_restorer
 from pipeline.training import checkpoint
-from pipeline.training.config import Optimiser
-from pipeline.training.curves import curves
-from pipeline.training.history import History
+from pipeline.training.optimiser import Optimiser
+from pipeline.training.record.curves import curves
+from pipeline.training.record.history import History
 from pipeline.training.restoration.config import RestorationConfig
 from pipeline.training.restoration.loop import RestorationRun
 from pipeline.training.restoration.train import train_restorer
@@ -76,7 +76,7 @@ def test_a_training_killed_without_warning_ends_with_the_bits_of_one_left_alone(
     changes["validation"] = (RawSource(raw=texture),)
     c = config(texture, tmp_path / "killed", **changes)
     (tmp_path / "config.json").write_text(c.model_dump_json())
-    command = [sys.executable, "-m", "pipeline.training.train", str(tmp_path / "config.json")]
+    command = [sys.executable, "-m", "pipeline.training", str(tmp_path / "config.json")]
     # The bits are those of one number of threads, and other tests of this process may have set another.
     threads = torch.get_num_threads()
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}

@@ -10,14 +10,14 @@ import torch
 from tiny_restoration import config, ramp, samples, write_texture
 
 from pipeline.errors import BadInput
-from pipeline.formats import ome_zarr
+from pipeline.store.formats import ome_zarr
+from pipeline.store.volume import open_volume
 from pipeline.training.prepare import main
 from pipeline.training.restoration.config import RestorationConfig
 from pipeline.training.restoration.samples import Samples, Stack, augmented, load_stack
 from pipeline.training.restoration.validation import cases, psnr
 from pipeline.training.sources import RawSource
 from pipeline.training.task import read_task
-from pipeline.volume import open_volume
 
 
 def test_the_target_lies_between_its_neighbours_at_its_fraction_of_the_way() -> None:

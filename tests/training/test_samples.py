@@ -15,11 +15,12 @@ from pydantic import ValidationError
 from pipeline.errors import BadInput
 from pipeline.training import augment
 from pipeline.training.augment import Augmentation
-from pipeline.training.config import Optimiser, PhantomSource, TrainConfig, TrainStage, VolumeSource, read_config
+from pipeline.training.optimiser import Optimiser
 from pipeline.training.prepare import prepare
-from pipeline.training.samples import Samples, mirrored
+from pipeline.training.segmentation.config import PhantomSource, TrainConfig, TrainStage, VolumeSource, read_config
+from pipeline.training.segmentation.samples import Samples, mirrored
+from pipeline.training.segmentation.volumes import block_mean, block_mode, load_volume
 from pipeline.training.task import read_task
-from pipeline.training.volumes import block_mean, block_mode, load_volume
 
 
 def config(*volumes: dict[str, Any], **changes: Any) -> TrainConfig:

@@ -12,11 +12,11 @@ import pytest
 import torch
 from tiny_training import begun, config, logged, stage
 
+from pipeline.engine.lock import run_lock
 from pipeline.errors import BadInput, TeramitoError
-from pipeline.lock import run_lock
-from pipeline.training.config import VolumeSource
-from pipeline.training.log import TrainingLog
-from pipeline.training.train import train
+from pipeline.training.record.log import TrainingLog
+from pipeline.training.segmentation.config import VolumeSource
+from pipeline.training.segmentation.train import train
 
 _OWN = """
 import torch

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import Tensor
 
-from pipeline.training.loss import Loss, dice_loss, loss, weighted_bce
-from pipeline.training.targets import boundary, targets, with_gaps
+from pipeline.training.segmentation.loss import Loss, dice_loss, loss, weighted_bce
+from pipeline.training.segmentation.targets import boundary, targets, with_gaps
 
 
 def square(size: int = 20, start: int = 6, stop: int = 14, label: int = 7) -> Tensor:

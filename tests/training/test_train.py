@@ -18,16 +18,17 @@ from tiny_training import OPTIONS, begun, config, logged, optimiser, stage, weig
 from pipeline.errors import BadInput, RunCancelled
 from pipeline.model.load import load_model
 from pipeline.training import checkpoint
-from pipeline.training.config import Optimiser, TrainConfig, VolumeSource
-from pipeline.training.start import checked_network, initial_weights
+from pipeline.training.optimiser import Optimiser
+from pipeline.training.segmentation.config import TrainConfig, VolumeSource
+from pipeline.training.segmentation.start import checked_network, initial_weights
+from pipeline.training.segmentation.thresholds import SEMANTIC
+from pipeline.training.segmentation.train import train
 from pipeline.training.state import TrainingDiverged
-from pipeline.training.thresholds import SEMANTIC
-from pipeline.training.train import train
 
 
 def started(c: TrainConfig, path: Path) -> subprocess.Popen[bytes]:
     path.write_text(c.model_dump_json())
-    command = [sys.executable, "-m", "pipeline.training.train", str(path)]
+    command = [sys.executable, "-m", "pipeline.training", str(path)]
     return subprocess.Popen(command, stderr=subprocess.DEVNULL)
 
 
@@ -138,7 +139,7 @@ def test_a_process_that_dies_ends_the_training_and_is_named(volume: str, tmp_pat
 
     c = config(volume, tmp_path / "run", stages=(stage(100_000),), device="cpu", processes=2, checkpoint_every=1)
     (tmp_path / "config.json").write_text(c.model_dump_json())
-    command = [sys.executable, "-m", "pipeline.training.train", str(tmp_path / "config.json")]
+    command = [sys.executable, "-m", "pipeline.training", str(tmp_path / "config.json")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     wait_for_steps(c, 2)
     psutil.Process(process.pid).children()[0].kill()
@@ -446,7 +447,7 @@ def test_training_needs_torch_numpy_and_pydantic_alone(tmp_path: Path) -> None:
         "import importlib.util\n"
         "found = importlib.util.find_spec\n"
         "importlib.util.find_spec = lambda name, *a: None if name.split('.')[0] in FOREIGN else found(name, *a)\n"
-        "from pipeline.training.train import main\n"
+        "from pipeline.training.segmentation.train import main\n"
         "sys.exit(main([sys.argv[1]]))\n"
     )
     done = subprocess.run([sys.executable, str(script), str(tmp_path / "config.json")], capture_output=True, text=True)

@@ -11,18 +11,18 @@ import zarr
 from numpy.typing import NDArray
 from tiny_training import begun, config, stage, write_discs
 
-from pipeline.config import parse_config
-from pipeline.evaluate import evaluate
-from pipeline.executor import SerialExecutor
-from pipeline.job import run_job
+from pipeline.engine.executor import SerialExecutor
+from pipeline.engine.step import run_step
+from pipeline.evaluation.comparison import evaluate
 from pipeline.model.spec import Thresholds
-from pipeline.step import run_step
-from pipeline.training import thresholds, validation
-from pipeline.training.config import VolumeSource
-from pipeline.training.train import train
-from pipeline.training.validation import Maps, mean_score, predicted, scores, segmented
-from pipeline.training.volumes import LabelledVolume, load_volume
-from pipeline.volume import open_volume
+from pipeline.run.config import parse_config
+from pipeline.run.job import run_job
+from pipeline.store.volume import open_volume
+from pipeline.training.segmentation import thresholds, validation
+from pipeline.training.segmentation.config import VolumeSource
+from pipeline.training.segmentation.train import train
+from pipeline.training.segmentation.validation import Maps, mean_score, predicted, scores, segmented
+from pipeline.training.segmentation.volumes import LabelledVolume, load_volume
 
 ISOTROPIC = (10.0, 10.0, 10.0)
 

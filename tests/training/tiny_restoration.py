@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from pipeline.training.config import Optimiser
+from pipeline.training.optimiser import Optimiser
 from pipeline.training.restoration.config import RestorationConfig
 from pipeline.training.restoration.samples import Samples, Stack, load_stack
 from pipeline.training.sources import RawSource

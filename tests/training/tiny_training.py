@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.training.config import Optimiser, TrainConfig, TrainStage, VolumeSource
-from pipeline.training.loop import TrainingRun
-from pipeline.training.processes import Group
-from pipeline.training.samples import Samples
-from pipeline.training.volumes import load_volume
+from pipeline.training.optimiser import Optimiser
+from pipeline.training.segmentation.config import TrainConfig, TrainStage, VolumeSource
+from pipeline.training.segmentation.loop import TrainingRun
+from pipeline.training.segmentation.processes import Group
+from pipeline.training.segmentation.samples import Samples
+from pipeline.training.segmentation.volumes import load_volume
 
 OPTIONS = {"widths": [2, 3, 4, 4, 4], "norm": "batch"}
 

@@ -14,9 +14,9 @@ import pyarrow.parquet as parquet
 import pytest
 from command_line import Teramito
 
-from pipeline import query
 from pipeline.errors import BadInput
-from pipeline.query import InstanceTable
+from pipeline.instances import query
+from pipeline.instances.query import InstanceTable
 
 ROWS = 500
 BIG = 2**53  # the next whole number is no float64

@@ -14,12 +14,13 @@ from command_line import Teramito
 from numpy.typing import NDArray
 from tiny_run import SMALL, phantom_values, run_here, settings, write_volume
 
-from pipeline.config import InstanceSettings, parse_config
 from pipeline.evaluation import Contingency
 from pipeline.evaluation.mask import mask_ious
+from pipeline.evaluation.tune import Candidate, Choice, Labelled, Search, scores
+from pipeline.instances.presets import instance_plan
+from pipeline.instances.settings import InstanceSettings
 from pipeline.model.spec import load_spec
-from pipeline.presets import instance_plan
-from pipeline.tune import Candidate, Choice, Labelled, Search, scores
+from pipeline.run.config import parse_config
 
 SHAPE = (16, 40, 44)
 SIZE = (10.0, 10.0, 10.0)
@@ -188,7 +189,7 @@ def test_what_cannot_be_tuned_on_is_refused(
     teramito("tune", str(tmp_path / "nosuch"), truth).refuses("nosuch: this is no run directory")
     teramito("tune", str(run), truth, "--output", str(tmp_path / "no" / "t.yaml")).refuses("the folder", "must exist")
     teramito("tune", str(run), truth, "--crop", "0:99,:,:").refuses("must lie inside the volume")
-    monkeypatch.setattr("flows.commands.tune.LARGEST_VOXELS", 1000)
+    monkeypatch.setattr("pipeline.evaluation.labelled_part.LARGEST_VOXELS", 1000)
     teramito("tune", str(run), truth).refuses("28,160 voxels", "at most 1,000 voxels in memory", "--crop z0:z1")
     assert not (run / "tuned.yaml").exists()
 

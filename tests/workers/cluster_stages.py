@@ -8,8 +8,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.engine.stage import BlockResult
 from pipeline.grid import Block, BlockGrid
-from pipeline.stage import BlockResult
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cluster_stages import Recorder
 
-from pipeline.config import ClusterSettings
+from pipeline.engine.settings import ClusterSettings
 from workers.cluster import open_executor
 from workers.dask_executor import DaskExecutor
 

@@ -14,9 +14,9 @@ import pytest
 from cluster_stages import Recorder, ThreadCounter
 from pydantic import ValidationError
 
-from pipeline.config import ClusterSettings
+from pipeline.engine.executor import SerialExecutor, ThreadsExecutor
+from pipeline.engine.settings import ClusterSettings
 from pipeline.errors import BadInput
-from pipeline.executor import SerialExecutor, ThreadsExecutor
 from workers import gpu
 from workers.cluster import open_executor
 from workers.dask_executor import DaskExecutor

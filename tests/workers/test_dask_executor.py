@@ -9,10 +9,10 @@ import pytest
 from cluster_stages import ColdStage, Recorder, SlowTail
 from distributed import Client, LocalCluster
 
+from pipeline.engine.executor import run_stage
+from pipeline.engine.ledger import Ledger
+from pipeline.engine.stage import BlockResult
 from pipeline.errors import RunCancelled
-from pipeline.executor import run_stage
-from pipeline.ledger import Ledger
-from pipeline.stage import BlockResult
 from workers.dask_executor import DaskExecutor
 from workers.task import TASK_SECONDS
 from workers.window import WorkersLost

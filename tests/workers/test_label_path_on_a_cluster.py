@@ -7,10 +7,10 @@ import signal
 import sys
 from pathlib import Path
 
-from pipeline.executor import Progress
-from pipeline.ledger import Ledger
-from pipeline.stage import Stage
-from pipeline.step import run_step
+from pipeline.engine.executor import Progress
+from pipeline.engine.ledger import Ledger
+from pipeline.engine.stage import Stage
+from pipeline.engine.step import run_step
 from workers.dask_executor import DaskExecutor
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "end_to_end"))

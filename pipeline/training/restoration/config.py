@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, model_validator
 
 from pipeline.model.restorer_spec import Unsharp, fill_options
-from pipeline.training.config import Optimiser
+from pipeline.training.optimiser import Optimiser
 from pipeline.training.sources import STRICT, Positive, RawSource, VoxelSize
 
 Size = tuple[Positive, Positive]

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.errors import BadInput, raise_all
+from pipeline.training.raw import existing, name_of, slices, stored_grey, uint8_grey
 from pipeline.training.restoration.config import RestorationConfig
 from pipeline.training.sources import RawSource
-from pipeline.training.volumes import existing, name_of, slices, stored_grey, uint8_grey
 
 _EMPTY = 0.5
 """A slice of a crop with more than this share of zeros is padding or missing: nothing is learnt from it."""

@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import BadInput, raise_all
+from pipeline.model.device import device_of
 from pipeline.model.restorer import NETWORKS
-from pipeline.training.curves import draw
-from pipeline.training.log import Progress, TrainingLog
-from pipeline.training.processes import device_of
+from pipeline.training.record.curves import draw
+from pipeline.training.record.log import Progress, TrainingLog
 from pipeline.training.restoration.config import RestorationConfig
 from pipeline.training.restoration.export import export
 from pipeline.training.restoration.loop import RestorationRun
 from pipeline.training.restoration.samples import Samples, Stack, load_stack
 from pipeline.training.restoration.validation import scores
-from pipeline.training.train import output_of, stoppable
+from pipeline.training.session import output_of, stoppable
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ def train_restorer(config: RestorationConfig, progress: Progress | None = None) 
     output = output_of(config)
     output.mkdir(parents=True, exist_ok=True)
     with stoppable() as stop:
-        run = RestorationRun(config, samples, output, device_of(config))
+        run = RestorationRun(config, samples, output, device_of(config.device))
         told = TrainingLog(output, progress, run.step)
         run.finish(stop, partial(_validate, run, validation, told), told)
         if config.select == "best" and validation:
@@ -65,7 +65,7 @@ def require_trainable(config: RestorationConfig) -> None:
     Raises:
         BadInput: a device, option, crop or patch that cannot be used.
     """
-    device_of(config)
+    device_of(config.device)
     network = NETWORKS[config.task](**config.options)
     multiple = int(network.multiple)  # type: ignore[arg-type]
     sizes = {"crop": config.crop, "patch": config.patch}

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from pipeline.denoise.ops.restore import RestoreOp, Restorer
 from pipeline.geometry import Box
-from pipeline.ops.restore import RestoreOp, Restorer
 from pipeline.training.restoration.config import RestorationConfig
 from pipeline.training.restoration.samples import Stack
 

@@ -1,0 +1,96 @@
+"""What several commands do with runs: execute one, find one, read its configuration back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from flows.commands.options import show
+from flows.drive import run_bare
+from flows.terminal.progress import terminal_watcher
+from pipeline.engine.directory import RunDirectory
+from pipeline.engine.manifest import recorded
+from pipeline.errors import BadInput
+from pipeline.run.config import InstancesConfig, RunConfig, parse_config
+from pipeline.run.job import IDENTITIES, Job, instances_job, run_job
+from pipeline.run.verify import is_finished
+from pipeline.settings import parse_settings
+
+
+def execute(
+    job: Job, settings: RunConfig | InstancesConfig, flow_name: str, no_prefect: bool, as_json: bool
+) -> dict[str, Any] | None:
+    """Run a job, with Prefect unless told otherwise, and print where to look."""
+    for warning in job.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    if no_prefect or is_finished(job.directory):
+        report = run_bare(job, terminal_watcher())
+    else:
+        from flows.tracking.launch import run_with_prefect
+
+        report = run_with_prefect(job, settings, flow_name, lambda line: typer.echo(line, err=True))
+    if report is None:
+        message = f"{job.directory.root} is finished and verified; nothing to do"
+        show({"complete": True, "nothing_to_do": True}, as_json, [message])
+        return None
+    show({**report, "directory": str(job.directory.root)}, as_json, _result_lines(job, report))
+    return report
+
+
+def recorded_job(directory: RunDirectory) -> Job:
+    """The job that made a run directory, from its ``run.json``."""
+    settings = recorded(directory)["settings"]
+    if "truth" in settings:
+        raise BadInput(
+            str(directory.root),
+            "this is the directory of a comparison, not of a run",
+            "teramito evaluate made it",
+            "Give the same evaluate command again to check that every block is compared.",
+        )
+    values = {key: value for key, value in settings.items() if key not in IDENTITIES}
+    values["output"] = str(directory.root)
+    if "semantic" in values:
+        return instances_job(parse_settings(InstancesConfig, values))
+    return run_job(parse_config(values))[0]
+
+
+def existing_run(directory: Path) -> RunDirectory:
+    """A run's directory, or a BadInput where there is none."""
+    found = RunDirectory(directory.expanduser().absolute())
+    if not found.manifest.exists():
+        raise BadInput(
+            str(directory),
+            "this is no run directory",
+            "it holds no run.json",
+            "Give the directory that was the --output of a run.",
+        )
+    return found
+
+
+def _result_lines(job: Job, report: dict[str, Any]) -> list[str]:
+    directory = job.directory
+    return [
+        f"{report['instances']} instances, every block counted and sampled back",
+        f"  layers      {directory.precomputed}",
+        f"  instances   {directory.instances}",
+        f"  look at it  teramito view {directory.root}",
+    ]
+
+
+def instances_run(directory: Path) -> RunDirectory:
+    """The directory of a run that makes instances.
+
+    Raises:
+        BadInput: there is no run, or the directory is that of a comparison.
+    """
+    run = existing_run(directory)
+    if "truth" in recorded(run)["settings"]:
+        raise BadInput(
+            str(directory),
+            "this is the directory of a comparison, not of a run",
+            "teramito evaluate made it, and it holds no instances",
+            "Give the directory that was the --output of a run.",
+        )
+    return run

@@ -1,0 +1,1 @@
+"""Pages and estimates in words and numbers."""

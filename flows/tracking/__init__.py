@@ -1,0 +1,1 @@
+"""What a person sees in Prefect: tasks, artifacts, and the server behind them."""

@@ -1,0 +1,1 @@
+"""Damaged slices: found, mapped and restored before the network sees them."""

@@ -1,0 +1,1 @@
+"""Pure functions of denoising: arrays in, arrays out."""

@@ -1,0 +1,1 @@
+"""What runs the blocks of a volume and remembers them: stages, ledgers, executors, the run directory."""

@@ -1,0 +1,107 @@
+"""A step of a run: what a person sees as one stage, and how it is run, resumed and made again."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.engine.directory import RunDirectory, open_ledger
+from pipeline.engine.executor import Executor, Progress, run_stage
+from pipeline.engine.stage import Stage
+from pipeline.store.volume import Volume
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a person sees as one stage: block stages in order, then a global function that writes one table.
+
+    ``planned`` gives further stages that only the results of earlier steps decide: none before those are there, then
+    always the same. ``finish`` must be quick to call again once its ``tables`` are there. ``arrays`` are those that
+    its stages write.
+    """
+
+    name: str
+    stages: tuple[Stage, ...]
+    arrays: tuple[Volume, ...] = ()
+    tables: tuple[Path, ...] = ()
+    prepare: Callable[[], None] = lambda: None
+    planned: Callable[[], tuple[Stage, ...]] = lambda: ()
+    finish: Callable[[], None] = lambda: None
+
+    def all_stages(self) -> tuple[Stage, ...]:
+        """Those known from the start and those known by now."""
+        return (*self.stages, *self.planned())
+
+
+def run_step(
+    directory: RunDirectory,
+    step: Step,
+    executor: Executor,
+    progress: StepProgress | None = None,
+    earlier: Sequence[Step] | None = None,
+) -> None:
+    """Run what is missing of a step; calling it again resumes.
+
+    Where blocks are missing although later results are there (somebody deleted a ledger, because something was
+    damaged), those were made of what is made again now: they are discarded first.
+
+    Args:
+        directory: of the run.
+        step: what to do.
+        executor: where blocks run.
+        progress: shows how far each stage is.
+        earlier: the steps before this one, whose results stay; None keeps later ones too.
+
+    Raises:
+        StageFailed: blocks failed; all others are kept.
+        RunCancelled: ``progress`` asked to stop.
+    """
+    stages = step.all_stages()
+    begun, is_complete = _standing(directory, stages)
+    if earlier is not None and not is_complete:
+        _discard_later(directory, earlier, step, begun)
+    step.prepare()
+    for stage in stages:
+        report = None if progress is None else progress(step.name, stage)
+        if not is_complete:
+            with open_ledger(directory, stage) as ledger:
+                run_stage(stage, ledger, executor, report)
+    step.finish()
+
+
+def _standing(directory: RunDirectory, stages: Sequence[Stage]) -> tuple[list[Stage], bool]:
+    """The stages with done blocks, up to the first that is not complete; and whether there is no such."""
+    begun: list[Stage] = []
+    for stage in stages:
+        if not directory.ledger(stage.name).exists():
+            return begun, False
+        with open_ledger(directory, stage) as ledger:
+            if ledger.done_count:
+                begun.append(stage)
+            if not ledger.is_complete:
+                return begun, False
+    return begun, True
+
+
+def _discard_later(directory: RunDirectory, earlier: Sequence[Step], step: Step, begun: Sequence[Stage]) -> None:
+    """Remove what was made of results that are made again now: all of later steps, and what this one has not kept.
+
+    The report and the ledgers go first: whatever is killed in between, nothing that is left passes for finished.
+    """
+    directory.report.unlink(missing_ok=True)
+    names = {stage.name for other in earlier for stage in other.all_stages()} | {stage.name for stage in begun}
+    for path in (directory.root / "ledgers").glob("*.ledger"):
+        if path.stem not in names:
+            path.unlink()
+    tables = {path for other in earlier for path in other.tables}
+    for path in {*(directory.root / "tables").glob("*.npy"), directory.instances, directory.restoration} - tables:
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    # Where no block is done the arrays go too: a block that is empty now writes nothing over what it was before.
+    arrays = {Path(volume.url) for other in (*earlier, *([step] if begun else [])) for volume in other.arrays}
+    for path in set((directory.root / "arrays").glob("*")) - arrays:
+        shutil.rmtree(path)
+
+
+StepProgress = Callable[[str, Stage], Progress]

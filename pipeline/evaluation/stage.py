@@ -1,0 +1,51 @@
+"""Two segmentations -> which of their ids share how many voxels, block by block."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from pipeline.engine.stage import BlockResult, Stopwatch
+from pipeline.evaluation.overlaps import Contingency
+from pipeline.grid import Block, BlockGrid
+from pipeline.store.identity import digest
+from pipeline.store.tables import BlockTables
+from pipeline.store.volume import Volume
+
+
+@dataclass(frozen=True)
+class OverlapStage:
+    """The table of overlaps of each block; ``count`` of a result is its rows.
+
+    Voxels that are background in both are left out: a block without any other takes no file. A negative value becomes
+    an id above 2^63, for the whole table to be checked.
+    """
+
+    prediction: Volume
+    truth: Volume
+    upstream: str
+    tables: BlockTables
+    grid: BlockGrid
+
+    name = "overlap"
+    version = 1
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the volumes and the grid."""
+        return digest({"stage": self.name, "version": self.version, "source": self.upstream, "grid": asdict(self.grid)})
+
+    def warm_up(self) -> None:
+        """Nothing to load."""
+
+    def __call__(self, block: Block) -> BlockResult:
+        """Count the overlaps in one block."""
+        watch = Stopwatch()
+        with watch("read"):
+            prediction, truth = self.prediction.read(block.core), self.truth.read(block.core)
+        with watch("op"):
+            table = Contingency.of(prediction, truth).without_background()
+        with watch("write"):
+            if len(table):
+                arrays = {"prediction": table.prediction, "truth": table.truth, "voxels": table.voxels}
+                self.tables.write(block.number, arrays)
+        return watch.result(block.number, len(table))

@@ -1,0 +1,1 @@
+"""What the methods share about images: grey levels, masks, the patch lattice, resampling, quantising, padding."""

@@ -1,0 +1,79 @@
+"""Faces of neighbouring blocks -> pairs of fragments that touch."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.engine.stage import BlockResult, Stopwatch
+from pipeline.geometry import vec3
+from pipeline.grid import Block, BlockGrid
+from pipeline.instances.ops.label import Connectivity
+from pipeline.instances.ops.stitch import forward_offsets, global_pairs, touching_pairs
+from pipeline.instances.stored.labels import StoredLabels
+from pipeline.store.formats import Array
+from pipeline.store.identity import digest
+from pipeline.store.tables import BlockTables, open_table
+
+
+@dataclass(frozen=True)
+class StitchStage:
+    """Pairs of global fragment numbers across each block's forward faces (edges, corners); ``count`` is how many.
+
+    ``offsets`` is a table of length ``len(grid) + 1``: block b holds fragments ``offsets[b] .. offsets[b + 1]``.
+    """
+
+    labels: StoredLabels
+    offsets: Path
+    pairs: BlockTables
+    upstream: str
+    grid: BlockGrid
+    connectivity: Connectivity
+
+    name = "stitch"
+    version = 1
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the labels and the connectivity."""
+        return digest(
+            {
+                "stage": self.name,
+                "version": self.version,
+                "source": self.upstream,
+                "connectivity": self.connectivity,
+                "grid": asdict(self.grid),
+            }
+        )
+
+    def warm_up(self) -> None:
+        """Nothing to load."""
+
+    def __call__(self, block: Block) -> BlockResult:
+        """Stitch one block to its forward neighbours."""
+        watch = Stopwatch()
+        with watch("op"):
+            pairs = self._pairs(block)
+        with watch("write"):
+            if len(pairs):
+                self.pairs.write(block.number, {"pairs": pairs})
+        return watch.result(block.number, len(pairs))
+
+    def _pairs(self, block: Block) -> Array:
+        offsets = open_table(self.offsets)
+        found = [np.zeros((0, 2), np.int64)]
+        if offsets[block.number] == offsets[block.number + 1]:
+            return found[0]
+        own = self.labels.rim(block.number)
+        for step in forward_offsets(self.connectivity):
+            index = vec3(i + d for i, d in zip(block.index, step, strict=True))
+            if not self.grid.has(index):
+                continue
+            other = self.grid.number_of(index)
+            if offsets[other] == offsets[other + 1]:
+                continue
+            pairs = touching_pairs(own, self.labels.rim(other), step, self.connectivity)
+            found.append(global_pairs(pairs, int(offsets[block.number]), int(offsets[other])))
+        return np.concatenate(found)

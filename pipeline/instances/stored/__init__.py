@@ -1,0 +1,1 @@
+"""Labels as they are stored between the stages."""

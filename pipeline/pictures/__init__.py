@@ -1,0 +1,1 @@
+"""Pictures of slices for people: outlines, scale bars, and a figure saved whole."""

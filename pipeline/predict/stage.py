@@ -1,0 +1,132 @@
+"""raw -> semantic and boundary probabilities, uint8."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.engine.stage import BlockResult, Stopwatch
+from pipeline.errors import BadInput
+from pipeline.grid import Block, BlockGrid
+from pipeline.image.grey import GreyScale, require_finite
+from pipeline.image.resample import Float32
+from pipeline.model.device import picked_device
+from pipeline.model.ensemble import Member
+from pipeline.model.load import LoadedModel, load_model
+from pipeline.model.normalisation import Statistics
+from pipeline.model.slot import compute_slot
+from pipeline.model.spec import ModelSpec
+from pipeline.predict.op import Input, PredictOp
+from pipeline.predict.tta import variants
+from pipeline.store.identity import digest
+from pipeline.store.tables import open_table
+from pipeline.store.volume import Volume
+
+
+@dataclass(frozen=True, slots=True)
+class SlottedModel:
+    """A loaded model that computes for one thread of the process at a time, while others read and write."""
+
+    model: LoadedModel
+
+    def predict(self, patches: Float32) -> Float32:
+        """(N, 1, D, H, W) normalised raw -> (N, 2, D, H, W) probabilities."""
+        with compute_slot():
+            return self.model.predict(patches)
+
+
+@dataclass(frozen=True)
+class PredictStage:
+    """The network over the blocks of ``grid``; ``count`` of a result is the patches computed.
+
+    ``model``, ``spec`` and ``statistics`` are the first member's; ``others`` are averaged with it, in this order.
+    ``levels`` is the table of a restored volume's histogram, which then decides the statistics: those of the raw volume
+    count its damage in.
+    """
+
+    source: Volume
+    source_fingerprint: str
+    semantic: Volume
+    boundary: Volume
+    grid: BlockGrid
+    op: PredictOp
+    model: str
+    spec: ModelSpec
+    grey: GreyScale
+    statistics: Statistics
+    device: str = "auto"
+    others: tuple[Member, ...] = ()
+    levels: Path | None = None
+
+    name = "predict"
+    version = 1
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """All networks, in the order in which they are averaged."""
+        return Member(self.model, self.spec, self.statistics), *self.others
+
+    @property
+    def passes(self) -> int:
+        """How often each patch goes through a network: variants times members."""
+        return len(variants(self.op.tta)) * len(self.members)
+
+    @property
+    def fingerprint(self) -> str:
+        """Everything that decides the stored maps; not the device, not the batch."""
+        op = {key: value for key, value in asdict(self.op).items() if key != "batch"}
+        return digest(
+            {
+                "stage": self.name,
+                "version": (self.version, self.op.version),
+                "source": self.source_fingerprint,
+                "op": op,
+                "members": [member.function for member in self.members],
+                "grey": self.grey.model_dump(),
+                "grid": asdict(self.grid),
+                **({} if self.levels is None else {"levels": self.levels.name}),
+            }
+        )
+
+    def warm_up(self) -> None:
+        """Load every model; once a process."""
+        for member in self.members:
+            self._network(member)
+
+    def __call__(self, block: Block) -> BlockResult:
+        """Predict one block."""
+        watch = Stopwatch()
+        box = self.op.read_box(block.core)
+        with watch("read"):
+            raw = self.source.read(box)
+        require_finite(self.source, box, raw)
+        with watch("op"):
+            grey = self.grey.to_grey(raw)
+            inputs = [self._input(member) for member in self.members]
+            semantic, boundary, patches = self.op.averaged(grey, box, block.core, inputs)
+        with watch("write"):
+            self.semantic.write(block.core, semantic)
+            self.boundary.write(block.core, boundary)
+        return watch.result(block.number, patches)
+
+    def _input(self, member: Member) -> Input:
+        statistics = member.statistics
+        if self.levels is not None:
+            statistics = member.spec.normalisation.statistics(np.asarray(open_table(self.levels)))
+        normalise = partial(member.spec.normalisation.apply, statistics=statistics)
+        return Input(normalise, SlottedModel(self._network(member)))
+
+    def _network(self, member: Member) -> LoadedModel:
+        model = load_model(member.model, picked_device(self.device))
+        if model.spec.sha256 != member.spec.sha256:
+            # A worker outlives a run, and keeps the model it has read first.
+            raise BadInput(
+                f"model {member.model} with the weights {model.spec.sha256[:12]}",
+                f"every worker computes with the weights the run was planned with, {member.spec.sha256[:12]}",
+                "the file was replaced after this worker had loaded it, or lies elsewhere on its machine",
+                "Restart the workers.",
+            )
+        return model

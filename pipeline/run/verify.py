@@ -1,0 +1,101 @@
+"""What may call a run complete, and what it says of itself meanwhile."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from pipeline import __version__
+from pipeline.denoise.check import restored_problems
+from pipeline.denoise.stages.restore import RestoreStage
+from pipeline.denoise.summary import restoration_of
+from pipeline.engine.directory import RunDirectory
+from pipeline.engine.stage import Stage
+from pipeline.engine.status import missing_blocks, status_of
+from pipeline.engine.step import Step
+from pipeline.errors import BadInput, StageFailed
+from pipeline.export.check import export_problems
+from pipeline.export.stage import ExportStage
+from pipeline.instances.check import segmentation_problems
+from pipeline.instances.stages.relabel import RelabelStage
+from pipeline.instances.table import totals
+from pipeline.run.steps import stages_of
+from pipeline.store.files import write_whole
+
+
+def verify(steps: Sequence[Step], directory: RunDirectory) -> list[str]:
+    """Everything that is missing or wrong in a run; empty when it is complete.
+
+    Counts every block of every stage in the ledgers and every chunk of the exported layers, reads sampled blocks of
+    the segmentation back against the table they were made with, checks the instance table against it, and probes
+    every exported layer.
+    """
+    try:
+        return _problems(stages_of(steps), directory)
+    except BadInput as torn:  # a table is torn or gone
+        return [str(torn)]
+
+
+def _problems(stages: Sequence[Stage], directory: RunDirectory) -> list[str]:
+    problems = [problem for stage in stages for problem in missing_blocks(directory, stage)]
+    if problems:
+        return problems
+    relabel = next(stage for stage in stages if isinstance(stage, RelabelStage))
+    problems += segmentation_problems(directory, relabel)
+    for stage in stages:
+        if isinstance(stage, RestoreStage):
+            problems += restored_problems(directory, stage)
+        if isinstance(stage, ExportStage):
+            problems += [f"{stage.name}: {problem}" for problem in export_problems(stage.level)]
+    return problems
+
+
+def require_verified(steps: Sequence[Step], directory: RunDirectory) -> None:
+    """Raise what is wrong with a run, if anything; its report is withdrawn then, so that it is not called finished."""
+    problems = verify(steps, directory)
+    if problems:
+        directory.report.unlink(missing_ok=True)
+        raise Incomplete(directory, problems)
+
+
+class Incomplete(StageFailed):
+    """Verification found ``problems``; the message names them and the remedy."""
+
+    def __init__(self, directory: RunDirectory, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__(
+            "the run is not complete:\n  "
+            + "\n  ".join(problems)
+            + f"\nTo make it again, delete the stage's ledger in {directory.root / 'ledgers'} (or the damaged table "
+            "itself) and run the same command."
+        )
+
+
+def write_report(directory: RunDirectory, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Write ``report.json`` of a verified run and return it; ``facts`` say what was run on what."""
+    instances, voxels = totals(directory.instances)
+    report = {
+        "complete": True,
+        "teramito": __version__,
+        **facts,
+        "instances": instances,
+        "instance_voxels": voxels,
+        **({"restored": restored} if (restored := restoration_of(directory)) else {}),
+        "stages": [asdict(status) for status in status_of(directory)],
+    }
+    write_whole(directory.report, json.dumps(report, indent=2).encode())
+    return report
+
+
+def is_finished(directory: RunDirectory) -> bool:
+    """True when verification has found this run complete, and no table or picture of it was taken away since."""
+    try:
+        restored = json.loads(directory.report.read_bytes()).get("restored", {})
+    except (FileNotFoundError, ValueError):
+        return False
+    wanted = [directory.instances]
+    wanted += [directory.restoration] if restored else []
+    wanted += [directory.restored_sheet] if restored.get("replaced_voxels") else []
+    return all(path.exists() for path in wanted)

@@ -1,0 +1,1 @@
+"""What a training tells: its log, the history of its scores, curves, examples and TensorBoard."""

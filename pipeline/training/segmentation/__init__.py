@@ -1,0 +1,1 @@
+"""Training of a network for mitochondria: labelled volumes, samples, targets, loss, loop and validation."""
