@@ -22,8 +22,9 @@ from pipeline.engine.directory import RunDirectory, open_ledger
 from pipeline.engine.executor import Executor, ThreadsExecutor, run_stage
 from pipeline.engine.settings import ClusterSettings
 from pipeline.engine.step import Step
+from pipeline.instances.labelling import Labelling
 from pipeline.instances.plan import InstancePlan
-from pipeline.instances.steps import Labelling, instance_steps
+from pipeline.instances.steps import instance_steps
 from pipeline.store.tables import open_table
 from pipeline.store.volume import Volume
 from workers.cluster import open_executor

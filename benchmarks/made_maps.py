@@ -16,10 +16,10 @@ from pipeline.engine.arrays import create_if_missing, stored_volume
 from pipeline.engine.blocks import chunk_shape
 from pipeline.geometry import Box, FloatVec3, Vec3, vec3
 from pipeline.grid import BlockGrid
+from pipeline.image.maps import Maps
 from pipeline.image.resample import coarse_extent, interpolate
 from pipeline.instances.ops.label import seeds
 from pipeline.instances.plan import InstancePlan
-from pipeline.instances.steps import Maps
 from pipeline.store.volume import Volume
 
 VOXEL_SIZE_NM = (10.0, 10.0, 10.0)

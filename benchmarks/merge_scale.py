@@ -31,9 +31,11 @@ from pipeline.engine.executor import run_stage
 from pipeline.engine.step import Step, run_step
 from pipeline.geometry import vec3
 from pipeline.grid import BlockGrid
+from pipeline.image.maps import Maps
+from pipeline.instances.labelling import MERGE_AT_ONCE, Labelling
 from pipeline.instances.presets import instance_plan
 from pipeline.instances.settings import InstanceSettings
-from pipeline.instances.steps import MERGE_AT_ONCE, Labelling, Maps, instance_steps
+from pipeline.instances.steps import instance_steps
 from pipeline.store.tables import open_table
 
 # Blocks a side, fragments a block (of about 2^25 voxels, as by default): 10^7 and 10^8 in all.

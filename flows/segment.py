@@ -36,6 +36,8 @@ from workers.cluster import open_executor
 CANCELLED = "cancelled; finished blocks are kept, the same run resumes"
 # What a person at a terminal sees beside Prefect's pages; none where a Prefect worker runs the flow.
 TERMINAL: ContextVar[Watcher | None] = ContextVar("TERMINAL", default=None)
+# The job of a run that a command has planned already, and starts as a flow in its own process.
+PLANNED: ContextVar[Job | None] = ContextVar("PLANNED", default=None)
 
 
 @flow(name="segment-volume", flow_run_name=run_name, persist_result=False, validate_parameters=True)
@@ -46,8 +48,7 @@ def segment_volume(config: RunConfig) -> Any:
 
     The same output directory again resumes; a finished one returns at once.
     """
-    job, _plan = run_job(config)
-    return _run(job)
+    return _run(PLANNED.get() or run_job(config)[0])
 
 
 @flow(name="instances-from-maps", flow_run_name=run_name, persist_result=False, validate_parameters=True)
@@ -56,7 +57,7 @@ def instances_from_maps(config: InstancesConfig) -> Any:
 
     The same output directory again resumes; a finished one returns at once.
     """
-    return _run(instances_job(config))
+    return _run(PLANNED.get() or instances_job(config))
 
 
 def _run(job: Job) -> Any:

@@ -13,10 +13,10 @@ from flows.terminal.progress import terminal_watcher
 from pipeline.engine.directory import RunDirectory
 from pipeline.engine.manifest import recorded
 from pipeline.errors import BadInput
-from pipeline.run.config import InstancesConfig, RunConfig, parse_config
-from pipeline.run.job import IDENTITIES, Job, instances_job, run_job
+from pipeline.run.config import InstancesConfig, RunConfig
+from pipeline.run.job import Job, instances_job, run_job
+from pipeline.run.recorded import configured
 from pipeline.run.verify import is_finished
-from pipeline.settings import parse_settings
 
 
 def execute(
@@ -49,11 +49,16 @@ def recorded_job(directory: RunDirectory) -> Job:
             "teramito evaluate made it",
             "Give the same evaluate command again to check that every block is compared.",
         )
-    values = {key: value for key, value in settings.items() if key not in IDENTITIES}
-    values["output"] = str(directory.root)
-    if "semantic" in values:
-        return instances_job(parse_settings(InstancesConfig, values))
-    return run_job(parse_config(values))[0]
+    config = configured(settings, str(directory.root))
+    job = instances_job(config) if isinstance(config, InstancesConfig) else run_job(config)[0]
+    if unknown := sorted(set(settings) - set(job.manifest["settings"])):
+        raise BadInput(
+            f"{directory.manifest}: {', '.join(unknown)}",
+            "there is no such setting",
+            "another version of teramito made this run",
+            "Use that version.",
+        )
+    return job
 
 
 def existing_run(directory: Path) -> RunDirectory:

@@ -79,7 +79,7 @@ def estimate(plan: Plan, job: Job, measure: bool = True) -> dict[str, Any]:
         "seconds_a_call": calls,
         "seconds_a_patch": seconds,
         "seconds": None if seconds is None else computed * seconds / workers + 2e-8 * plan.source.box.size,
-        "warnings": list(plan.warnings),
+        "warnings": list(job.warnings),
     }
 
 

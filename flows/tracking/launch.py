@@ -44,6 +44,7 @@ def run_with_prefect(
         from flows import segment
 
         segment.TERMINAL.set(terminal_watcher())
+        segment.PLANNED.set(job)
         return getattr(segment, flow_name)
 
     with job.opened() as finished:  # refuse a conflict now, not after the server's start

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from pipeline.denoise.ops.cells import cell_shape
 from pipeline.denoise.ops.damage import BITS
@@ -92,19 +92,14 @@ def plan_denoising(
     return DenoisePlan(settings, spec, op, cell_shape(voxel_size_nm), mask, *_bits(settings, voxel_size_nm))
 
 
-def denoise_warnings(plan: DenoisePlan | None, voxel_size_nm: FloatVec3) -> Iterator[str]:
+def denoise_warnings(plan: DenoisePlan, voxel_size_nm: FloatVec3) -> Iterator[str]:
     """What may make denoising do harm; none of it stops a run."""
-    if plan is not None and plan.spec.kind == "noise2noise" and voxel_size_nm[0] > THICK_NM:
+    if plan.spec.kind == "noise2noise" and voxel_size_nm[0] > THICK_NM:
         yield (
             f"{plan.spec.name} learnt each slice from the next, and sections of {voxel_size_nm[0]:g} nm differ by more "
             "than noise: it blurs what differs (mouse, 40 nm: IoU 0.66 with noise, 0.02 restored). Look at "
             "RUN/arrays/restored before you trust the result."
         )
-
-
-def located(plan: DenoisePlan, model: str, mask: str | None) -> DenoisePlan:
-    """The same plan with absolute paths."""
-    return replace(plan, settings=plan.settings.model_copy(update={"model": model, "mask": mask}))
 
 
 def _bits(settings: DenoiseSettings, voxel_size_nm: FloatVec3) -> tuple[int, int]:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.denoise.cell_arrays import cell_grid, cell_volume, write_slice_table
-from pipeline.denoise.plan import DenoisePlan
+from pipeline.denoise.check import restored_problems
+from pipeline.denoise.plan import DenoisePlan, denoise_warnings
 from pipeline.denoise.relevelling import Relevelling
 from pipeline.denoise.sheet import write_restored_sheet
 from pipeline.denoise.stages.compare import CompareStage, StoredCells, write_limits
@@ -23,6 +24,7 @@ from pipeline.denoise.stages.restore import RestoreStage
 from pipeline.denoise.summary import cells_of, restoration_of, restoration_summary, totals
 from pipeline.engine.arrays import create_arrays, stored_volume
 from pipeline.engine.directory import RunDirectory
+from pipeline.engine.part import Exportable, Part
 from pipeline.engine.step import Step
 from pipeline.geometry import Vec3
 from pipeline.image.frame import Frame
@@ -30,12 +32,8 @@ from pipeline.image.grey import GreyScale, sample_grey
 from pipeline.image.mask import CoarseMask
 from pipeline.image.seen import Seen
 from pipeline.store.files import write_whole
-from pipeline.store.formats import Kind
 from pipeline.store.identity import digest, mask_identity, source_fingerprint
 from pipeline.store.tables import write_table
-from pipeline.store.volume import Volume
-
-LAYERS = ("restored", "damage")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,29 +46,32 @@ class _Found:
     stage: DamageStage | None = None
 
 
-def denoise_steps(frame: Frame, denoising: DenoisePlan | None, device: str) -> tuple[list[Step], Seen]:
+def denoise_part(frame: Frame, denoising: DenoisePlan | None, device: str) -> tuple[Part, Seen]:
     """The steps before predict, none where denoising is off, and what predict reads."""
     source = source_fingerprint(frame.source)
     if denoising is None:
-        return [], Seen(frame.source, source, frame.grey, {})
+        return Part(), Seen(frame.source, source, frame.grey)
     steps, found = _found(frame, denoising, source)
     restore, stage = _restore_step(frame, denoising, source, found, device)
-    layers: dict[str, tuple[Kind, Volume, str]] = {
-        "restored": ("image", stage.restored, stage.fingerprint),
-        "damage": ("image", stage.replaced, stage.fingerprint),
-    }
-    levels = _levels_table(frame.directory, stage)
-    return [*steps, restore], Seen(stage.restored, stage.fingerprint, GreyScale(), layers, levels)
+    mask = {} if denoising.mask is None else {"damage": mask_identity(denoising.mask.volume)}
+    part = Part(
+        steps=(*steps, restore),
+        layers={
+            "restored": Exportable("image", stage.restored, stage.fingerprint),
+            "damage": Exportable("image", stage.replaced, stage.fingerprint),
+        },
+        facts=_facts(denoising, frame.source.shape),
+        identities={"restorer_sha256": denoising.spec.sha256, **mask},
+        warnings=tuple(denoise_warnings(denoising, frame.voxel_size_nm)),
+    )
+    return part, Seen(stage.restored, stage.fingerprint, GreyScale(), _levels_table(frame.directory, stage))
 
 
-def denoising_facts(denoising: DenoisePlan | None, extent: Vec3) -> dict[str, Any]:
-    """What a run's record says of its denoising; nothing where it is off."""
-    if denoising is None:
-        return {}
+def _facts(denoising: DenoisePlan, extent: Vec3) -> dict[str, Any]:
+    """What a run's record says of its denoising."""
     grid = cell_grid(extent, denoising.cell)
-    spec = denoising.spec
     cells = {"cell": list(denoising.cell), "extent": list(grid.extent), "block": list(grid.block)}
-    return {"restorer": spec.name, "restorer_sha256": spec.sha256, "cells": cells}
+    return {"restorer": denoising.spec.name, "restorer_sha256": denoising.spec.sha256, "cells": cells}
 
 
 def _found(frame: Frame, denoising: DenoisePlan, source: str) -> tuple[list[Step], _Found]:
@@ -165,7 +166,9 @@ def _restore_step(
         partial(_summarise, frame.directory, stage, found.stage),
     )
     tables = (frame.directory.restoration, _levels_table(frame.directory, stage))
-    return Step("restore", (stage,), arrays=arrays, tables=tables, prepare=prepare, finish=finish), stage
+    check = partial(restored_problems, frame.directory, stage)
+    step = Step("restore", (stage,), arrays=arrays, tables=tables, prepare=prepare, finish=finish, check=check)
+    return step, stage
 
 
 def _relevelling(denoising: DenoisePlan, found: _Found) -> Relevelling | None:

@@ -12,6 +12,8 @@ from pipeline.engine.executor import Executor, Progress, run_stage
 from pipeline.engine.stage import Stage
 from pipeline.store.volume import Volume
 
+Check = Callable[[], list[str]]
+
 
 @dataclass(frozen=True)
 class Step:
@@ -19,7 +21,7 @@ class Step:
 
     ``planned`` gives further stages that only the results of earlier steps decide: none before those are there, then
     always the same. ``finish`` must be quick to call again once its ``tables`` are there. ``arrays`` are those that
-    its stages write.
+    its stages write. ``check`` says what verification finds wrong in what the step has made, once all blocks are done.
     """
 
     name: str
@@ -29,10 +31,16 @@ class Step:
     prepare: Callable[[], None] = lambda: None
     planned: Callable[[], tuple[Stage, ...]] = lambda: ()
     finish: Callable[[], None] = lambda: None
+    check: Check = list
 
     def all_stages(self) -> tuple[Stage, ...]:
         """Those known from the start and those known by now."""
         return (*self.stages, *self.planned())
+
+
+def stages_of(steps: Sequence[Step]) -> list[Stage]:
+    """All block stages of some steps that are known by now, in order."""
+    return [stage for step in steps for stage in step.all_stages()]
 
 
 def run_step(

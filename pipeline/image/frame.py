@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.engine.directory import RunDirectory
-from pipeline.geometry import Vec3
+from pipeline.geometry import FloatVec3, Vec3
 from pipeline.grid import BlockGrid
 from pipeline.image.grey import GreyScale
-from pipeline.store.volume import Volume
+from pipeline.store.volume import Volume, required_voxel_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,3 +28,8 @@ class Frame:
     grid: BlockGrid
     chunks: Vec3
     grey: GreyScale
+
+    @property
+    def voxel_size_nm(self) -> FloatVec3:
+        """Of the source, nm, z y x."""
+        return required_voxel_size(self.source, str(self.source))

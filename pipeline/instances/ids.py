@@ -22,6 +22,7 @@ from pipeline.instances.ops.merge import components, merge
 from pipeline.instances.ops.relabel import numbered
 from pipeline.instances.ops.supermerge import Union
 from pipeline.instances.stages.supermerge import SuperMergeStage
+from pipeline.instances.stored.provisional import Provisional
 from pipeline.store.formats import Array
 from pipeline.store.partitions import Partitions, even_bounds
 from pipeline.store.tables import BlockTables, TableWriter, open_table, write_table
@@ -128,28 +129,25 @@ def _hand_down(handed: BlockTables, ids: Ids, members: list[int], below: SuperMe
 class Fragments:
     """The rows of every block with the provisional instance of each: what final ids are made from.
 
-    With growth the stage stored ``ids`` beside its rows; without, they stand in the merge table by fragments.
+    Attributes:
+        found: labels, rows and ids as they are stored.
+        counts: labels of each block.
+        merged: the merge's table, whose largest value bounds the ids.
     """
 
-    rows: BlockTables
+    found: Provisional
     counts: Counts
-    offsets: Path
     merged: Path
-    grown: bool
 
     def parts(self) -> Iterator[tuple[Ids, Rows]]:
         """Provisional ids (0: dropped) and rows of each block that holds any, in the order of blocks."""
-        rows = (self.rows.opened(int(number))["rows"] for number in np.flatnonzero(self.counts))
+        tables = self.found.labels.tables
+        rows = (tables.opened(int(number))["rows"] for number in np.flatnonzero(self.counts))
         return zip(self.ids(), rows, strict=True)
 
     def ids(self) -> Iterator[Ids]:
         """Those ids alone."""
-        offsets, table = open_table(self.offsets), open_table(self.merged)
-        for number in np.flatnonzero(self.counts):
-            if self.grown:
-                yield self.rows.opened(int(number))["ids"]
-            else:
-                yield np.asarray(table[offsets[number] : offsets[number + 1]])
+        return map(self.found.look_up(), map(int, np.flatnonzero(self.counts)))
 
     def highest(self) -> int:
         """The highest provisional id."""

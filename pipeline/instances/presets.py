@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from math import ceil, prod
 from typing import Any
 
@@ -99,3 +100,14 @@ def _minimum_voxels(settings: InstanceSettings, values: dict[str, Any], voxel_si
 
 def _voxels(length_nm: float, voxel_size_nm: FloatVec3) -> Vec3:
     return vec3(int(length_nm / size + 1e-6) for size in voxel_size_nm)
+
+
+def threshold_warnings(settings: InstanceSettings, size: FloatVec3, specs: Sequence[ModelSpec]) -> Iterator[str]:
+    """Said where the models of an ensemble recommend other thresholds than the first one, and none are set."""
+    plans = [instance_plan(settings, size, spec) for spec in specs]
+    others = [spec.name for spec, plan in zip(specs, plans, strict=True) if plan != plans[0]]
+    if others:
+        yield (
+            f"the models recommend different thresholds: those of {specs[0].name}, the first, are used, not those of "
+            f"{', '.join(others)}. Set instances.* to choose."
+        )

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from pipeline.denoise.plan import DenoisePlan, denoise_warnings, plan_denoising
+from pipeline.denoise.plan import DenoisePlan, plan_denoising
 from pipeline.engine.blocks import block_shape, chunk_shape
+from pipeline.engine.directory import RunDirectory
 from pipeline.geometry import FloatVec3, Vec3, vec3
 from pipeline.grid import BlockGrid
+from pipeline.image.frame import Frame
 from pipeline.image.grey import GreyScale, require_grey, sample_grey
+from pipeline.image.maps import Maps
+from pipeline.image.mask import CoarseMask, open_mask
+from pipeline.instances.maps import open_maps
 from pipeline.instances.plan import InstancePlan
-from pipeline.instances.presets import instance_plan
-from pipeline.instances.settings import InstanceSettings
-from pipeline.model.ensemble import Member, load_members, scale_warnings
-from pipeline.model.spec import ModelSpec
+from pipeline.instances.presets import instance_plan, threshold_warnings
+from pipeline.model.ensemble import Member, load_members
 from pipeline.predict.op import PredictOp
 from pipeline.predict.plan import planned_op
-from pipeline.run.config import RunConfig
+from pipeline.run.config import InstancesConfig, RunConfig
+from pipeline.run.recorded import absolute, located
 from pipeline.store.volume import Volume, open_volume, required_voxel_size
 
 
@@ -25,7 +28,8 @@ from pipeline.store.volume import Volume, open_volume, required_voxel_size
 class Plan:
     """All that a run needs, resolved. ``members`` are averaged in their order; the first one leads.
 
-    ``denoising`` comes before them, None where it is off. ``warnings`` are for the user; none of them stops the run.
+    ``denoising`` comes before them, None where it is off. ``warnings`` are those that more than one part gives rise
+    to. All addresses are absolute.
     """
 
     config: RunConfig
@@ -37,6 +41,7 @@ class Plan:
     chunks: Vec3
     instances: InstancePlan
     denoising: DenoisePlan | None = None
+    tissue: CoarseMask | None = None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -44,9 +49,30 @@ class Plan:
         """z, y, x."""
         return required_voxel_size(self.source, self.config.input)
 
+    def frame(self, directory: RunDirectory) -> Frame:
+        """What all parts of the run share."""
+        return Frame(directory, self.source, self.grid, self.chunks, self.grey)
+
+
+@dataclass(frozen=True, slots=True)
+class MapsPlan:
+    """All that instances from stored maps need, resolved."""
+
+    config: InstancesConfig
+    maps: Maps
+    grid: BlockGrid
+    instances: InstancePlan
+    tissue: CoarseMask | None = None
+
+    def frame(self, directory: RunDirectory) -> Frame:
+        """What all parts of the run share; the semantic map stands for the volume."""
+        return Frame(directory, self.maps.semantic, self.grid, chunk_shape(self.grid.block), GreyScale())
+
 
 def make_plan(config: RunConfig) -> Plan:
     """Check a configuration against the volume and the model, and choose what it leaves open.
+
+    Refusals name paths as they were given.
 
     Raises:
         BadInput: one line for everything that cannot work.
@@ -60,32 +86,38 @@ def make_plan(config: RunConfig) -> Plan:
     grid = BlockGrid(source.shape, block_shape(config.block.shape, source.shape, patch))
     grey, histogram = sample_grey(source)
     denoising = plan_denoising(config.denoise, source, size, config.input, config.predict.batch)
+    found = located(config)
     return Plan(
-        config=config,
+        config=found,
         source=source,
         members=tuple(
             Member(model, spec, spec.normalisation.statistics(histogram))
-            for model, spec in zip(config.models, specs, strict=True)
+            for model, spec in zip(found.models, specs, strict=True)
         ),
         op=op,
         grey=grey,
         grid=grid,
         chunks=chunk_shape(grid.block),
         instances=instance_plan(config.instances, size, specs[0]),
-        denoising=denoising,
-        warnings=(
-            *scale_warnings(op.scale, size, specs),
-            *_threshold_warnings(config.instances, size, specs),
-            *denoise_warnings(denoising, size),
-        ),
+        denoising=None if denoising is None else replace(denoising, settings=found.denoise),
+        tissue=_tissue(config, source),
+        warnings=tuple(threshold_warnings(config.instances, size, specs)),
     )
 
 
-def _threshold_warnings(settings: InstanceSettings, size: FloatVec3, specs: Sequence[ModelSpec]) -> Iterator[str]:
-    plans = [instance_plan(settings, size, spec) for spec in specs]
-    others = [spec.name for spec, plan in zip(specs, plans, strict=True) if plan != plans[0]]
-    if others:
-        yield (
-            f"the models recommend different thresholds: those of {specs[0].name}, the first, are used, not those of "
-            f"{', '.join(others)}. Set instances.* to choose."
-        )
+def plan_of_maps(config: InstancesConfig) -> MapsPlan:
+    """Check a configuration against two stored maps, and choose what it leaves open.
+
+    Raises:
+        BadInput: the maps differ in shape, are no probability maps, or have no voxel size.
+    """
+    maps = open_maps(config.semantic, config.boundary, config.voxel_size_nm)
+    size = required_voxel_size(maps.semantic, config.semantic)
+    grid = BlockGrid(maps.semantic.shape, block_shape(config.block.shape, maps.semantic.shape))
+    instances = instance_plan(config.instances, size, None)
+    return MapsPlan(config, maps, grid, instances, _tissue(config, maps.semantic))
+
+
+def _tissue(config: RunConfig | InstancesConfig, source: Volume) -> CoarseMask | None:
+    address = config.instances.tissue_mask
+    return None if address is None else open_mask(absolute(address), source, "the tissue mask")

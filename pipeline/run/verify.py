@@ -8,48 +8,27 @@ from dataclasses import asdict
 from typing import Any
 
 from pipeline import __version__
-from pipeline.denoise.check import restored_problems
-from pipeline.denoise.stages.restore import RestoreStage
 from pipeline.denoise.summary import restoration_of
 from pipeline.engine.directory import RunDirectory
-from pipeline.engine.stage import Stage
 from pipeline.engine.status import missing_blocks, status_of
-from pipeline.engine.step import Step
+from pipeline.engine.step import Step, stages_of
 from pipeline.errors import BadInput, StageFailed
-from pipeline.export.check import export_problems
-from pipeline.export.stage import ExportStage
-from pipeline.instances.check import segmentation_problems
-from pipeline.instances.stages.relabel import RelabelStage
 from pipeline.instances.table import totals
-from pipeline.run.steps import stages_of
 from pipeline.store.files import write_whole
 
 
 def verify(steps: Sequence[Step], directory: RunDirectory) -> list[str]:
     """Everything that is missing or wrong in a run; empty when it is complete.
 
-    Counts every block of every stage in the ledgers and every chunk of the exported layers, reads sampled blocks of
-    the segmentation back against the table they were made with, checks the instance table against it, and probes
-    every exported layer.
+    Counts every block of every stage in the ledgers; where all are there, every step checks what it has made: samples
+    of the segmentation against the table it was made with, the instance table, restored voxels, chunks and samples of
+    the exported layers.
     """
     try:
-        return _problems(stages_of(steps), directory)
+        missing = [problem for stage in stages_of(steps) for problem in missing_blocks(directory, stage)]
+        return missing or [problem for step in steps for problem in step.check()]
     except BadInput as torn:  # a table is torn or gone
         return [str(torn)]
-
-
-def _problems(stages: Sequence[Stage], directory: RunDirectory) -> list[str]:
-    problems = [problem for stage in stages for problem in missing_blocks(directory, stage)]
-    if problems:
-        return problems
-    relabel = next(stage for stage in stages if isinstance(stage, RelabelStage))
-    problems += segmentation_problems(directory, relabel)
-    for stage in stages:
-        if isinstance(stage, RestoreStage):
-            problems += restored_problems(directory, stage)
-        if isinstance(stage, ExportStage):
-            problems += [f"{stage.name}: {problem}" for problem in export_problems(stage.level)]
-    return problems
 
 
 def require_verified(steps: Sequence[Step], directory: RunDirectory) -> None:

@@ -25,11 +25,13 @@ from pipeline.engine.stage import BlockResult, Stage, run_block
 from pipeline.engine.step import Step, run_step
 from pipeline.geometry import FloatVec3, Vec3
 from pipeline.grid import BlockGrid
+from pipeline.image.maps import Maps
 from pipeline.image.mask import CoarseMask
+from pipeline.instances.labelling import MERGE_AT_ONCE, Labelling
 from pipeline.instances.plan import InstancePlan
 from pipeline.instances.presets import instance_plan
 from pipeline.instances.settings import InstanceSettings
-from pipeline.instances.steps import MERGE_AT_ONCE, Labelling, Maps, instance_steps
+from pipeline.instances.steps import instance_steps
 from pipeline.instances.table import part_files
 from pipeline.store.formats import ome_zarr
 from pipeline.store.volume import Volume, open_volume

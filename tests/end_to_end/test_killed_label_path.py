@@ -13,8 +13,8 @@ import pytest
 from label_path import LabelRun, hard_volume, in_core, label_run, require_exact
 
 from pipeline.engine.executor import ThreadsExecutor
+from pipeline.instances.labelling import MERGE_AT_ONCE
 from pipeline.instances.ops.whole import whole_instances
-from pipeline.instances.steps import MERGE_AT_ONCE
 
 
 def work(run: LabelRun) -> None:

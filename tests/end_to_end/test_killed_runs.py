@@ -30,8 +30,7 @@ from pipeline.engine.executor import Progress, SerialExecutor
 from pipeline.engine.ledger import Ledger
 from pipeline.engine.settings import ClusterSettings
 from pipeline.engine.stage import Stage
-from pipeline.engine.step import run_step
-from pipeline.run.steps import stages_of
+from pipeline.engine.step import run_step, stages_of
 from workers.cluster import open_executor
 from workers.dask_executor import DaskExecutor
 

@@ -19,11 +19,12 @@ from pipeline.engine.step import run_step
 from pipeline.geometry import Vec3, float_vec3
 from pipeline.grid import BlockGrid
 from pipeline.image.mask import open_mask
+from pipeline.instances.labelling import Labelling
 from pipeline.instances.ops.whole import whole_instances
 from pipeline.instances.presets import instance_plan
 from pipeline.instances.settings import InstanceSettings
 from pipeline.instances.stages.grow import GrowStage
-from pipeline.instances.steps import Labelling, instance_steps
+from pipeline.instances.steps import instance_steps
 from pipeline.instances.stored.collars import are_worth_it
 
 SHAPE = (14, 37, 45)

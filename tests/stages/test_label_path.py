@@ -33,7 +33,7 @@ from pipeline.engine.step import run_step
 from pipeline.errors import StageFailed
 from pipeline.geometry import Vec3, vec3
 from pipeline.grid import Block, BlockGrid
-from pipeline.instances.steps import MERGE_AT_ONCE
+from pipeline.instances.labelling import MERGE_AT_ONCE
 
 EXECUTORS = ("serial", "pickling", "threads", "shuffled", "twice", "haunted", "dropping")
 MOST_BLOCKS = 48  # a block costs some milliseconds of storage

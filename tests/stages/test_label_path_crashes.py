@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from label_path import CONNECTIVITIES, LabelRun, Shuffled, hard_volume, in_core, label_run, require_exact
 
 from pipeline.engine.executor import Executor, SerialExecutor
-from pipeline.instances.steps import MERGE_AT_ONCE
+from pipeline.instances.labelling import MERGE_AT_ONCE
 
 
 def crashes(run: LabelRun, at: int, way: str, executor: Executor | None = None) -> bool:

@@ -17,10 +17,10 @@ from pipeline.engine.executor import SerialExecutor
 from pipeline.geometry import FloatVec3, Vec3
 from pipeline.grid import BlockGrid
 from pipeline.image.mask import CoarseMask
+from pipeline.instances.labelling import MERGE_AT_ONCE
 from pipeline.instances.ops.whole import whole_instances
 from pipeline.instances.presets import instance_plan
 from pipeline.instances.settings import InstanceSettings
-from pipeline.instances.steps import MERGE_AT_ONCE
 
 SHAPE = (14, 28, 30)
 SIZE: FloatVec3 = (30.0, 8.0, 9.0)

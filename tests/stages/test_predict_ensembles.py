@@ -101,7 +101,7 @@ def stage_of(given: dict[str, Any]) -> PredictStage:
 
 def warnings_of(given: dict[str, Any]) -> tuple[str, ...]:
     """What a plan warns of."""
-    return run_job(parse_config(given))[1].warnings
+    return run_job(parse_config(given))[0].warnings
 
 
 @pytest.mark.parametrize(("members", "tta"), [(1, 16), (2, 4)])

@@ -15,10 +15,12 @@ from pipeline.engine.executor import PicklingExecutor
 from pipeline.engine.status import status_of
 from pipeline.engine.step import run_step
 from pipeline.grid import BlockGrid
+from pipeline.image.maps import Maps
+from pipeline.instances.labelling import Labelling
 from pipeline.instances.ops.supermerge import Nodes, super_grids, union
 from pipeline.instances.plan import InstancePlan
 from pipeline.instances.stages.supermerge import SuperMergeStage, super_side
-from pipeline.instances.steps import Labelling, Maps, instance_steps
+from pipeline.instances.steps import instance_steps
 from pipeline.store.volume import Volume
 
 SHAPE, BLOCK = (12, 20, 26), (4, 5, 6)

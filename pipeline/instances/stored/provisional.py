@@ -38,7 +38,7 @@ class Provisional:
 
     def ids_of(self, number: int) -> Ids:
         """The instance id of each label of a block, uint64; 0 for a dropped one."""
-        return self._look_up()(number)
+        return self.look_up()(number)
 
     def read(self, box: Box) -> Ids:
         """Instance ids of a box inside the extent, which may reach over several blocks: uint64, z, y, x."""
@@ -66,13 +66,13 @@ class Provisional:
 
     def _parts(self, box: Box) -> Iterator[tuple[Box, Ids]]:
         """The parts of a box in blocks that hold an instance, with the ids of their labels."""
-        ids_of = self._look_up()
+        ids_of = self.look_up()
         for block in self.grid.covering(box):
             ids = ids_of(block.number)
             if ids.any():
                 yield block.core.clipped(box), ids
 
-    def _look_up(self) -> Callable[[int], Ids]:
+    def look_up(self) -> Callable[[int], Ids]:
         """``ids_of`` with its tables open: opening them takes longer than a look."""
         offsets = open_table(self.offsets)
         source = self.source if isinstance(self.source, BlockTables) else open_table(self.source)

@@ -1,0 +1,62 @@
+"""The layers of a run as Neuroglancer precomputed: one step, a stage for every mip of every layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from pipeline.engine.arrays import is_whole_json
+from pipeline.engine.directory import RunDirectory
+from pipeline.engine.part import Exportable, Part
+from pipeline.engine.step import Step
+from pipeline.errors import BadInput
+from pipeline.export.check import export_problems
+from pipeline.export.levels import ExportLevel, Layer, create_layers, export_levels
+from pipeline.export.settings import ExportSettings
+from pipeline.export.stage import ExportStage
+
+OF_DENOISING = ("restored", "damage")
+
+
+def export_part(directory: RunDirectory, layers: Mapping[str, Exportable], settings: ExportSettings) -> Part:
+    """The step that writes the chosen layers, every one at every mip, fine to coarse.
+
+    Raises:
+        BadInput: a layer is chosen that this run does not have.
+    """
+    chosen = {name: layers[name] for name in _chosen(settings.layers, layers)}
+    wanted = [Layer(name, layer.kind, layer.volume) for name, layer in chosen.items()]
+    levels = export_levels(str(directory.precomputed), wanted, settings.chunk)
+    stages = tuple(ExportStage(level, chosen[level.layer].fingerprint) for level in levels)
+    prepare, check = partial(_create_layers, levels), partial(_problems, stages)
+    return Part(steps=(Step("export", stages, prepare=prepare, check=check),))
+
+
+def exported_names(settings: ExportSettings, denoises: bool) -> list[str]:
+    """The layers that are asked for; where nothing is restored those of denoising are none."""
+    return [name for name in settings.layers if denoises or name not in OF_DENOISING]
+
+
+def _chosen(names: Sequence[str], layers: Mapping[str, Exportable]) -> list[str]:
+    """The names of the layers to write; of the default, all that there are."""
+    there = [name for name in names if name in layers]
+    if len(there) == len(names) or tuple(names) == ExportSettings().layers:
+        return there
+    nearest = ",".join(there or ["segmentation"])
+    raise BadInput(
+        f"export.layers=[{','.join(names)}]",
+        f"{' and '.join(OF_DENOISING)} are layers of denoising, which is off",
+        "where nothing is restored there is nothing to write",
+        f"Leave them out, export.layers=[{nearest}], or restore what is damaged: denoise=auto.",
+    )
+
+
+def _create_layers(levels: Sequence[ExportLevel]) -> None:
+    missing = [level for level in levels if level.mip == 0 and not is_whole_json(Path(level.target.url) / "info")]
+    names = {level.layer for level in missing}
+    create_layers([level for level in levels if level.layer in names])
+
+
+def _problems(stages: Sequence[ExportStage]) -> list[str]:
+    return [f"{stage.name}: {problem}" for stage in stages for problem in export_problems(stage.level)]
