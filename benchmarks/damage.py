@@ -31,7 +31,8 @@ from pipeline.evaluation.comparison import evaluate
 from pipeline.image.mask import open_mask
 from pipeline.phantom.damage import KINDS
 from pipeline.run.config import RunConfig, parse_config
-from pipeline.run.job import Job, run_job
+from pipeline.run.job import Job
+from pipeline.run.jobs import run_job
 from pipeline.store.volume import open_volume
 from workers.cluster import open_executor
 

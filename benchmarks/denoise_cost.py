@@ -22,7 +22,7 @@ from benchmarks.damage import run_config
 from benchmarks.damaged_volumes import SEED, VOLUMES, Labelled, UInt8, stored
 from flows.drive import run_bare
 from pipeline.geometry import FloatVec3, Vec3
-from pipeline.run.job import run_job
+from pipeline.run.jobs import run_job
 from pipeline.store.volume import open_volume
 
 SQUARE_NM = 500.0

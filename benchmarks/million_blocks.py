@@ -33,7 +33,8 @@ from pipeline.instances.ops.stitch import rim
 from pipeline.instances.settings import InstanceSettings
 from pipeline.instances.stored.labels import StoredLabels
 from pipeline.run.config import RunConfig
-from pipeline.run.job import Job, run_job
+from pipeline.run.job import Job
+from pipeline.run.jobs import run_job
 from pipeline.store.formats import Array, ome_zarr
 from pipeline.store.tables import open_table
 

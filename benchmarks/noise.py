@@ -31,7 +31,7 @@ from pipeline.export.downsample import downsample
 from pipeline.geometry import float_vec3
 from pipeline.model.normalisation import Normalisation
 from pipeline.model.spec import load_spec, spec_path
-from pipeline.run.job import run_job
+from pipeline.run.jobs import run_job
 from pipeline.store.volume import open_volume
 from pipeline.training.restoration.config import RestorationConfig
 from pipeline.training.restoration.train import train_restorer

@@ -17,7 +17,7 @@ from benchmarks import report
 from flows.drive import run_bare
 from pipeline.evaluation.comparison import evaluate
 from pipeline.run.config import InstancesConfig
-from pipeline.run.job import instances_job
+from pipeline.run.jobs import instances_job
 from pipeline.settings import parse_settings
 from pipeline.store.volume import open_volume
 

@@ -20,7 +20,7 @@ from pipeline.errors import BadInput
 from pipeline.evaluation.comparison import evaluate
 from pipeline.predict.tta import CHOICES, Tta
 from pipeline.run.config import RunConfig, parse_config
-from pipeline.run.job import run_job
+from pipeline.run.jobs import run_job
 from pipeline.store.volume import open_volume
 
 LUCCHI = "lucchi/train_raw.tif", "lucchi/train_instances.tif"

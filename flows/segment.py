@@ -12,25 +12,23 @@ from functools import partial
 from typing import Any
 
 from prefect import flow, get_run_logger
-from prefect.artifacts import create_link_artifact, create_markdown_artifact
+from prefect.artifacts import create_link_artifact
 from prefect.states import Cancelled
 
 from flows.drive import drive
-from flows.reports.restoration import restored_page
-from flows.reports.run import markdown_of
 from flows.terminal.interrupts import interruptible
 from flows.terminal.progress import Watcher
+from flows.terminal.watchers import Both
 from flows.tracking.artifacts import ArtifactWatcher
+from flows.tracking.pages import publish_restored, publish_result
 from flows.tracking.stale import close_stale_runs
 from flows.tracking.tasks import as_task, cancellable, run_name
-from pipeline.denoise.summary import restoration_of
 from pipeline.engine.directory import RunDirectory
-from pipeline.engine.executor import Executor, Progress
-from pipeline.engine.ledger import Ledger
-from pipeline.engine.stage import Stage
+from pipeline.engine.executor import Executor
 from pipeline.errors import RunCancelled
 from pipeline.run.config import InstancesConfig, RunConfig
-from pipeline.run.job import Job, instances_job, run_job
+from pipeline.run.job import Job
+from pipeline.run.jobs import instances_job, run_job
 from workers.cluster import open_executor
 
 CANCELLED = "cancelled; finished blocks are kept, the same run resumes"
@@ -74,7 +72,7 @@ def _run(job: Job) -> Any:
             report = _driven(job)
         except RunCancelled as cancelled:
             return Cancelled(message=str(cancelled))
-    create_markdown_artifact(markdown_of(job, report), key="teramito-result", description=str(job.directory.root))
+    publish_result(job, report)
     logger.info("%s instances in %s, complete and verified", report["instances"], job.directory.precomputed)
     return report
 
@@ -83,33 +81,15 @@ def _driven(job: Job) -> dict[str, Any]:
     watcher = ArtifactWatcher(job.steps, job.directory.root.name)
     with interruptible(CANCELLED), cancellable(), open_executor(job.cluster) as executor:
         _show_dashboard(executor)
-        report = drive(job, executor, _Both(watcher, TERMINAL.get()), partial(_as_task, job.directory))
+        report = drive(job, executor, Both(watcher, TERMINAL.get()), partial(_as_task, job.directory))
     watcher.finished()
     return report
 
 
-class _Both(Watcher):
-    """Two watchers of the same run; the second may be missing."""
-
-    def __init__(self, first: Watcher, second: Watcher | None) -> None:
-        self._watchers = [watcher for watcher in (first, second) if watcher is not None]
-
-    def __call__(self, step: str, stage: Stage) -> Progress:
-        """Watch one stage of a step."""
-        each = [watcher(step, stage) for watcher in self._watchers]
-
-        def progress(ledger: Ledger) -> None:
-            for one in each:
-                one(ledger)
-
-        return progress
-
-
 def _as_task(directory: RunDirectory, name: str, work: Callable[[], None]) -> None:
     as_task(name, work, CANCELLED)
-    if name == "restore":  # what was replaced, while the network goes on
-        page = restored_page(restoration_of(directory), directory.restored_sheet)
-        create_markdown_artifact(page, key="restored", description="Damage that was restored, before and after")
+    if name == "restore":
+        publish_restored(directory)
 
 
 def _show_dashboard(executor: Executor) -> None:

@@ -16,7 +16,7 @@ from pipeline.evaluation.comparison import evaluate
 from pipeline.phantom import Phantom, write_phantom
 from pipeline.phantom.damage import Damage
 from pipeline.run.config import parse_config
-from pipeline.run.job import run_job
+from pipeline.run.jobs import run_job
 from pipeline.store.volume import open_volume
 
 DEMO_SHAPE = (96, 320, 320)

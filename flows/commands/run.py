@@ -13,7 +13,7 @@ from flows.reports.estimate import estimate, estimate_lines
 from pipeline.engine.directory import require_space
 from pipeline.engine.status import status_of
 from pipeline.run.config import InstancesConfig, RunConfig, parse_config
-from pipeline.run.job import instances_job, run_job
+from pipeline.run.jobs import instances_job, run_job
 from pipeline.run.verify import Incomplete, is_finished, require_verified
 from pipeline.settings import parse_settings
 

@@ -14,7 +14,8 @@ from pipeline.engine.directory import RunDirectory
 from pipeline.engine.manifest import recorded
 from pipeline.errors import BadInput
 from pipeline.run.config import InstancesConfig, RunConfig
-from pipeline.run.job import Job, instances_job, run_job
+from pipeline.run.job import Job
+from pipeline.run.jobs import instances_job, run_job
 from pipeline.run.recorded import configured
 from pipeline.run.verify import is_finished
 

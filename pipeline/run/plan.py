@@ -6,21 +6,17 @@ from dataclasses import dataclass, replace
 
 from pipeline.denoise.plan import DenoisePlan, plan_denoising
 from pipeline.engine.blocks import block_shape, chunk_shape
-from pipeline.engine.directory import RunDirectory
 from pipeline.geometry import FloatVec3, Vec3, vec3
 from pipeline.grid import BlockGrid
-from pipeline.image.frame import Frame
 from pipeline.image.grey import GreyScale, require_grey, sample_grey
-from pipeline.image.maps import Maps
-from pipeline.image.mask import CoarseMask, open_mask
-from pipeline.instances.maps import open_maps
+from pipeline.image.mask import CoarseMask
 from pipeline.instances.plan import InstancePlan
 from pipeline.instances.presets import instance_plan, threshold_warnings
 from pipeline.model.ensemble import Member, load_members
 from pipeline.predict.op import PredictOp
 from pipeline.predict.plan import planned_op
-from pipeline.run.config import InstancesConfig, RunConfig
-from pipeline.run.recorded import absolute, located
+from pipeline.run.config import RunConfig
+from pipeline.run.recorded import located, tissue_mask
 from pipeline.store.volume import Volume, open_volume, required_voxel_size
 
 
@@ -48,25 +44,6 @@ class Plan:
     def voxel_size_nm(self) -> FloatVec3:
         """z, y, x."""
         return required_voxel_size(self.source, self.config.input)
-
-    def frame(self, directory: RunDirectory) -> Frame:
-        """What all parts of the run share."""
-        return Frame(directory, self.source, self.grid, self.chunks, self.grey)
-
-
-@dataclass(frozen=True, slots=True)
-class MapsPlan:
-    """All that instances from stored maps need, resolved."""
-
-    config: InstancesConfig
-    maps: Maps
-    grid: BlockGrid
-    instances: InstancePlan
-    tissue: CoarseMask | None = None
-
-    def frame(self, directory: RunDirectory) -> Frame:
-        """What all parts of the run share; the semantic map stands for the volume."""
-        return Frame(directory, self.maps.semantic, self.grid, chunk_shape(self.grid.block), GreyScale())
 
 
 def make_plan(config: RunConfig) -> Plan:
@@ -100,24 +77,6 @@ def make_plan(config: RunConfig) -> Plan:
         chunks=chunk_shape(grid.block),
         instances=instance_plan(config.instances, size, specs[0]),
         denoising=None if denoising is None else replace(denoising, settings=found.denoise),
-        tissue=_tissue(config, source),
+        tissue=tissue_mask(config, source),
         warnings=tuple(threshold_warnings(config.instances, size, specs)),
     )
-
-
-def plan_of_maps(config: InstancesConfig) -> MapsPlan:
-    """Check a configuration against two stored maps, and choose what it leaves open.
-
-    Raises:
-        BadInput: the maps differ in shape, are no probability maps, or have no voxel size.
-    """
-    maps = open_maps(config.semantic, config.boundary, config.voxel_size_nm)
-    size = required_voxel_size(maps.semantic, config.semantic)
-    grid = BlockGrid(maps.semantic.shape, block_shape(config.block.shape, maps.semantic.shape))
-    instances = instance_plan(config.instances, size, None)
-    return MapsPlan(config, maps, grid, instances, _tissue(config, maps.semantic))
-
-
-def _tissue(config: RunConfig | InstancesConfig, source: Volume) -> CoarseMask | None:
-    address = config.instances.tissue_mask
-    return None if address is None else open_mask(absolute(address), source, "the tissue mask")

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.export.steps import exported_names
+from pipeline.image.mask import CoarseMask, open_mask
 from pipeline.run.config import InstancesConfig, RunConfig
 from pipeline.settings import Settings, parse_settings
 from pipeline.store.formats.address import is_remote
+from pipeline.store.volume import Volume
 
 
 def absolute(address: str) -> str:
@@ -62,3 +64,13 @@ def configured(settings: dict[str, Any], output: str) -> RunConfig | InstancesCo
 
 def _known(settings: dict[str, Any], kind: type[Settings]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name in kind.model_fields}
+
+
+def tissue_mask(config: RunConfig | InstancesConfig, source: Volume) -> CoarseMask | None:
+    """The tissue mask of a configuration, if it names one.
+
+    Raises:
+        BadInput: see ``pipeline.image.mask.open_mask``.
+    """
+    address = config.instances.tissue_mask
+    return None if address is None else open_mask(absolute(address), source, "the tissue mask")

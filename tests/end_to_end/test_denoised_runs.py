@@ -98,7 +98,7 @@ def reference(places: Places, tmp_path_factory: pytest.TempPathFactory) -> tuple
 @pytest.fixture(autouse=True)
 def no_pictures(reference: tuple[Path, Result], monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the reference has them; they take as long as a run."""
-    monkeypatch.setattr("pipeline.denoise.steps.write_restored_sheet", lambda _stage, _path, _sums: False)
+    monkeypatch.setattr("pipeline.denoise.outcome.write_restored_sheet", lambda _stage, _path, _sums: False)
 
 
 @pytest.fixture
@@ -259,7 +259,7 @@ def test_pictures_and_counts_that_are_deleted_are_made_again_by_the_same_command
     teramito: Teramito,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("pipeline.denoise.steps.write_restored_sheet", write_restored_sheet)
+    monkeypatch.setattr("pipeline.denoise.outcome.write_restored_sheet", write_restored_sheet)
     given = arguments(
         places.raw, copied, places.model, {**ONE_BLOCK, **denoise(places.restorer, places.mask), **LAYERS}
     )

@@ -10,7 +10,7 @@ from flows.reports.estimate import COLLAR_BYTES, TABLE_BYTES, TABLE_BYTES_A_BLOC
 from pipeline.grid import BlockGrid
 from pipeline.instances.stored.collars import Collars
 from pipeline.run.config import parse_config
-from pipeline.run.job import run_job
+from pipeline.run.jobs import run_job
 from pipeline.store.tables import BlockTables
 
 SHAPE = (40, 64, 64)

@@ -16,7 +16,7 @@ from pipeline.engine.executor import Executor, PicklingExecutor, SerialExecutor,
 from pipeline.engine.settings import ClusterSettings
 from pipeline.engine.step import run_step
 from pipeline.run.config import InstancesConfig
-from pipeline.run.job import instances_job
+from pipeline.run.jobs import instances_job
 from pipeline.settings import parse_settings
 from pipeline.store.tables import open_table
 from pipeline.store.volume import open_volume

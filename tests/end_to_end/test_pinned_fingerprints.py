@@ -29,7 +29,8 @@ from pipeline.engine.executor import SerialExecutor
 from pipeline.evaluation.comparison import comparison
 from pipeline.evaluation.config import EvaluateConfig
 from pipeline.run.config import InstancesConfig
-from pipeline.run.job import Job, instances_job
+from pipeline.run.job import Job
+from pipeline.run.jobs import instances_job
 from pipeline.settings import parse_settings
 from pipeline.store.identity import digest
 from pipeline.store.volume import open_volume

@@ -18,7 +18,8 @@ from pipeline.geometry import Box
 from pipeline.grid import BlockGrid
 from pipeline.instances.table import totals
 from pipeline.run.config import InstancesConfig
-from pipeline.run.job import Job, instances_job
+from pipeline.run.job import Job
+from pipeline.run.jobs import instances_job
 from pipeline.run.verify import Incomplete, is_finished, require_verified
 from pipeline.settings import parse_settings
 from pipeline.store.volume import Volume, open_volume

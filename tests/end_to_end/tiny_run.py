@@ -22,7 +22,8 @@ from pipeline.engine.step import StepProgress
 from pipeline.model.resunet_h import ResUNetH
 from pipeline.phantom import Phantom
 from pipeline.run.config import parse_config
-from pipeline.run.job import Job, run_job
+from pipeline.run.job import Job
+from pipeline.run.jobs import run_job
 from pipeline.store.formats import ome_zarr
 from pipeline.store.volume import open_volume
 

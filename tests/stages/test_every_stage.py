@@ -103,7 +103,7 @@ def test_a_volume_full_of_foreground_is_one_instance(
 def test_maps_full_of_foreground_are_one_instance_of_all_voxels(tmp_path: Path) -> None:
     from flows.drive import drive
     from pipeline.run.config import InstancesConfig
-    from pipeline.run.job import instances_job
+    from pipeline.run.jobs import instances_job
     from pipeline.settings import parse_settings
 
     maps = {

@@ -26,7 +26,7 @@ from pipeline.model.registry import build
 from pipeline.model.spec import ModelSpec, load_spec
 from pipeline.predict.stage import PredictStage
 from pipeline.run.config import parse_config
-from pipeline.run.job import run_job
+from pipeline.run.jobs import run_job
 
 SHAPE = (6, 32, 48)
 EXTRA = {"instances.minimum_voxels": 0, "predict.device": "cpu"}

@@ -16,7 +16,7 @@ from pipeline.engine.step import run_step
 from pipeline.evaluation.comparison import evaluate
 from pipeline.model.spec import Thresholds
 from pipeline.run.config import parse_config
-from pipeline.run.job import run_job
+from pipeline.run.jobs import run_job
 from pipeline.store.volume import open_volume
 from pipeline.training.segmentation import thresholds, validation
 from pipeline.training.segmentation.config import VolumeSource
