@@ -37,11 +37,12 @@ ORDER = (
     "raw",
     "restored",
     "segmentation",
-    "damage",
+    "replaced",
+    "damage",  # what replaced was called before
     "semantic",
     "boundary",
 )  # bottom first; the first image is the background
-OVERLAY_COLORS = {"semantic": "#00ff7f", "boundary": "#ff4040", "damage": "#ffd700"}
+OVERLAY_COLORS = {"semantic": "#00ff7f", "boundary": "#ff4040", "replaced": "#ffd700", "damage": "#ffd700"}
 PANEL_PIXELS = 340  # height of one of four panels on a laptop; the volume is fitted into it
 COARSEST_NM = 32.0  # a pixel, at most: a mitochondrion of 500 nm is then still 16 pixels wide
 

@@ -157,7 +157,7 @@ def _disk(plan: Plan, stages: Sequence[Stage]) -> int:
     voxels = plan.source.box.size
     on = plan.denoising is not None
     # A layer of grey levels is as large as the raw one of 8 bits; the mask of what was replaced is next to nothing.
-    grey = {"raw": RAW_EXPORT_FACTOR * plan.source.nbytes / voxels, "restored": RAW_EXPORT_FACTOR * on, "damage": 0.0}
+    grey = {"raw": RAW_EXPORT_FACTOR * plan.source.nbytes / voxels, "restored": RAW_EXPORT_FACTOR * on, "replaced": 0.0}
     exported = sum(grey.get(name, MAP_BYTES) for name in plan.config.export.layers)
     exported += RESTORED_BYTES * on
     collars = sum(COLLAR_BYTES * _collar_share(stage.collars) for stage in stages if isinstance(stage, LabelStage))

@@ -34,7 +34,7 @@ def denoise_part(frame: Frame, denoising: DenoisePlan | None, device: str) -> tu
         steps=(*steps, restore),
         layers={
             "restored": Exportable("image", stage.restored, stage.fingerprint),
-            "damage": Exportable("image", stage.replaced, stage.fingerprint),
+            "replaced": Exportable("image", stage.replaced, stage.fingerprint),
         },
         facts=_facts(denoising, frame.source.shape),
         identities={"restorer_sha256": denoising.spec.sha256, **mask},

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from pipeline.settings import PositiveVec3, Settings
+
+LayerName = Literal["raw", "restored", "replaced", "semantic", "boundary", "segmentation"]
+OLD_NAMES = {"replaced": "damage"}
+"""Names that layers had in earlier versions; runs made then keep them."""
+
+
+def _new_names(value: Any) -> Any:
+    """Names of layers as they are today."""
+    new = {old: name for name, old in OLD_NAMES.items()}
+    return [new.get(name, name) for name in value] if isinstance(value, list | tuple) else value
+
+
+Layers = Annotated[tuple[LayerName, ...], BeforeValidator(_new_names)]
 
 
 class ExportSettings(Settings):
     """The Neuroglancer result."""
 
     chunk: PositiveVec3 = Field((64, 64, 64), description="Chunk of the precomputed layers, z y x.")
-    layers: tuple[Literal["raw", "restored", "damage", "semantic", "boundary", "segmentation"], ...] = Field(
-        ("raw", "restored", "damage", "semantic", "boundary", "segmentation"),
-        description="Layers to write; restored and damage (255 where a voxel was replaced) where denoise is on.",
+    layers: Layers = Field(
+        ("raw", "restored", "replaced", "semantic", "boundary", "segmentation"),
+        description="Layers to write; restored and replaced (255 where a voxel was replaced) where denoise is on.",
     )

@@ -16,16 +16,28 @@ from pipeline.export.levels import ExportLevel, Layer, create_layers, export_lev
 from pipeline.export.settings import ExportSettings
 from pipeline.export.stage import ExportStage
 
-OF_DENOISING = ("restored", "damage")
+OF_DENOISING = ("restored", "replaced")
 
 
-def export_part(directory: RunDirectory, layers: Mapping[str, Exportable], settings: ExportSettings) -> Part:
+def export_part(
+    directory: RunDirectory,
+    layers: Mapping[str, Exportable],
+    settings: ExportSettings,
+    old_names: Mapping[str, str] | None = None,
+) -> Part:
     """The step that writes the chosen layers, every one at every mip, fine to coarse.
+
+    Args:
+        directory: of the run.
+        layers: all that there are.
+        settings: which of them, and in what chunks.
+        old_names: names that layers have in this run because it was begun by an earlier version.
 
     Raises:
         BadInput: a layer is chosen that this run does not have.
     """
-    chosen = {name: layers[name] for name in _chosen(settings.layers, layers)}
+    names = old_names or {}
+    chosen = {names.get(name, name): layers[name] for name in _chosen(settings.layers, layers)}
     wanted = [Layer(name, layer.kind, layer.volume) for name, layer in chosen.items()]
     levels = export_levels(str(directory.precomputed), wanted, settings.chunk)
     stages = tuple(ExportStage(level, chosen[level.layer].fingerprint) for level in levels)

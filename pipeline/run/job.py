@@ -17,7 +17,7 @@ from pipeline.engine.step import Step
 from pipeline.export.steps import export_part
 from pipeline.image.frame import Frame
 from pipeline.run.config import InstancesConfig, RunConfig
-from pipeline.run.recorded import recorded_settings
+from pipeline.run.recorded import old_layer_names, recorded_settings
 from pipeline.run.verify import is_finished
 
 
@@ -56,7 +56,8 @@ class Job:
 def sum_of(frame: Frame, config: RunConfig | InstancesConfig, *parts: Part) -> Job:
     """The sum of the parts, exported; the configuration with absolute addresses."""
     whole = together(parts)
-    exported = export_part(frame.directory, whole.layers, config.export)
+    old_names = old_layer_names(frame.directory)
+    exported = export_part(frame.directory, whole.layers, config.export, old_names)
     facts = {
         **whole.facts,
         "extent": list(frame.source.shape),
@@ -64,7 +65,7 @@ def sum_of(frame: Frame, config: RunConfig | InstancesConfig, *parts: Part) -> J
         "block": list(frame.grid.block),
         "warnings": list(whole.warnings),
     }
-    settings = json.loads(json.dumps({**recorded_settings(config), **whole.identities}))
+    settings = json.loads(json.dumps({**recorded_settings(config, old_names), **whole.identities}))
     manifest = {"teramito": __version__, "settings": settings, **facts}
     steps = (*whole.steps, *exported.steps)
     return Job(frame.directory, steps, config.cluster, manifest, facts, whole.warnings)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.engine.directory import RunDirectory
+from pipeline.engine.manifest import recorded
+from pipeline.errors import RunConflict
+from pipeline.export.settings import OLD_NAMES
 from pipeline.export.steps import exported_names
 from pipeline.image.mask import CoarseMask, open_mask
 from pipeline.run.config import InstancesConfig, RunConfig
@@ -38,12 +43,23 @@ def located(config: RunConfig) -> RunConfig:
     return config.model_copy(update={"input": absolute(config.input), "model": model, "denoise": denoise})
 
 
-def recorded_settings(config: RunConfig | InstancesConfig) -> dict[str, Any]:
+def old_layer_names(directory: RunDirectory) -> dict[str, str]:
+    """The names that layers have in a directory whose run was begun when they were called otherwise."""
+    try:
+        begun = recorded(directory)["settings"] if directory.manifest.exists() else {}
+    except RunConflict:  # said where the directory is held
+        return {}
+    layers = begun.get("export", {}).get("layers", [])
+    return {name: old for name, old in OLD_NAMES.items() if old in layers}
+
+
+def recorded_settings(config: RunConfig | InstancesConfig, old_names: Mapping[str, str]) -> dict[str, Any]:
     """What is compared on resume. Where blocks run changes no result: a run may resume on another cluster."""
     settings = config.model_dump(mode="json", exclude={"output", "cluster"})
     if isinstance(config, RunConfig) and config.denoise.mode == "off":  # as it was before there was any
         del settings["denoise"]
         settings["export"]["layers"] = exported_names(config.export, denoises=False)
+    settings["export"]["layers"] = [old_names.get(name, name) for name in settings["export"]["layers"]]
     if isinstance(config, InstancesConfig):
         settings.update({name: absolute(getattr(config, name)) for name in ("semantic", "boundary")})
     if config.instances.tissue_mask is not None:

@@ -98,13 +98,13 @@ def test_a_mask_without_denoising(raw: str, restorer: Path, tiny_model: Path, ou
 
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize(
-    ("layers", "without"), [(["restored"], "[segmentation]"), (["raw", "damage", "semantic"], "[raw,semantic]")]
+    ("layers", "without"), [(["restored"], "[segmentation]"), (["raw", "replaced", "semantic"], "[raw,semantic]")]
 )
 def test_layers_of_denoising_without_denoising(
     layers: list[str], without: str, command: str, raw: str, tiny_model: Path, out: Path, teramito: Teramito
 ) -> None:
     said = teramito(command, *arguments(raw, out, tiny_model, {"export.layers": layers}))
-    said.refuses(f"export.layers=[{','.join(layers)}]", "restored and damage are layers of denoising, which is off")
+    said.refuses(f"export.layers=[{','.join(layers)}]", "restored and replaced are layers of denoising, which is off")
     said.refuses(f"Leave them out, export.layers={without}, or", "denoise=auto")
 
 

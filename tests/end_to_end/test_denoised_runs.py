@@ -23,10 +23,11 @@ from pipeline.denoise.sheet import write_restored_sheet
 from pipeline.engine.executor import Executor, PicklingExecutor, SerialExecutor, ThreadsExecutor
 from pipeline.engine.step import run_step
 from pipeline.errors import RunConflict
+from pipeline.run.verify import verify
 
 ONE_BLOCK = {"block.shape": list(SHAPE)}
 CUT = {"block.shape": [8, 32, 32]}  # the damaged region lies across faces, edges and a corner of these
-LAYERS = {"export.layers": ["raw", "restored", "damage", "segmentation"], "export.chunk": [8, 32, 32]}
+LAYERS = {"export.layers": ["raw", "restored", "replaced", "segmentation"], "export.chunk": [8, 32, 32]}
 LEFT = [12, 13, 14, 15]  # a gap of four slices where three are bridged
 
 
@@ -143,7 +144,7 @@ def test_the_layers_are_the_image_without_damage_and_where_it_was_replaced(
     restored, replaced = restored_of(reference[0])
     layers = reference[0] / "precomputed"
     np.testing.assert_array_equal(whole(layers / "restored"), restored)
-    np.testing.assert_array_equal(whole(layers / "damage"), replaced)
+    np.testing.assert_array_equal(whole(layers / "replaced"), replaced)
     np.testing.assert_array_equal(whole(layers / "raw"), whole(Path(places.raw)))
 
 
@@ -438,3 +439,29 @@ def test_dark_damage_does_not_change_how_the_network_sees_the_rest(places: Place
         (made.segmentation > 0) | (wanted.segmentation > 0),
     )
     assert np.count_nonzero(both) > 0.75 * np.count_nonzero(either)
+
+
+def test_a_run_of_an_earlier_version_keeps_the_name_of_its_layer(
+    places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as earlier:
+        earlier.setattr("pipeline.run.job.old_layer_names", lambda _directory: {"replaced": "damage"})
+        begun = places.values(tmp_path / "run", LAYERS)
+        run_here(begun)
+    folder = tmp_path / "run"
+    assert (folder / "precomputed" / "damage").is_dir()
+    before = bytes_of(folder / "precomputed")
+    (folder / "report.json").unlink()
+    (folder / "ledgers" / "export-damage-mip0.ledger").unlink()
+    run_here(begun)
+    assert bytes_of(folder / "precomputed") == before
+    assert not (folder / "precomputed" / "replaced").exists()
+    job = job_of(places.values(folder, {**LAYERS, "export.layers": ["raw", "restored", "damage", "segmentation"]}))
+    with job.opened():  # the same run
+        assert verify(job.steps, job.directory) == []
+
+
+def test_the_earlier_name_of_a_layer_still_asks_for_it(places: Places, tmp_path: Path) -> None:
+    job = job_of(places.values(tmp_path / "run", {"export.layers": ["damage", "segmentation"]}))
+    assert job.manifest["settings"]["export"]["layers"] == ["replaced", "segmentation"]
+    assert {stage.name.split("-")[1] for stage in job.steps[-1].stages} == {"replaced", "segmentation"}

@@ -121,7 +121,7 @@ def test_after_kill_9_of_the_driver_only_the_missing_blocks_are_computed(
     _killed_and_resumed(driver, stage, values, 3).require_same(undisturbed)
 
 
-DENOISED = {"block.shape": [34, 32, 32], "export.layers": ["restored", "damage", "segmentation"]}
+DENOISED = {"block.shape": [34, 32, 32], "export.layers": ["restored", "replaced", "segmentation"]}
 
 
 @pytest.fixture(scope="module")

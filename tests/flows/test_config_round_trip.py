@@ -66,7 +66,7 @@ DENOISE = st.one_of(
         },
     ),
 )
-LAYERS = st.lists(st.sampled_from(["raw", "restored", "damage", "semantic", "boundary", "segmentation"]), unique=True)
+LAYERS = st.lists(st.sampled_from(["raw", "restored", "replaced", "semantic", "boundary", "segmentation"]), unique=True)
 EXPORT = st.fixed_dictionaries({}, optional={"chunk": SIDES, "layers": LAYERS})
 CLUSTER = st.one_of(
     st.fixed_dictionaries(
