@@ -21,6 +21,7 @@ import numpy as np
 
 from benchmarks import report
 from flows.reports.estimate import estimate
+from pipeline.arrays import Array
 from pipeline.engine.directory import counts_of, open_ledger
 from pipeline.engine.executor import SerialExecutor, run_stage
 from pipeline.engine.settings import BlockSettings
@@ -35,7 +36,7 @@ from pipeline.instances.stored.labels import StoredLabels
 from pipeline.run.config import RunConfig
 from pipeline.run.job import Job
 from pipeline.run.jobs import run_job
-from pipeline.store.formats import Array, ome_zarr
+from pipeline.store.formats import ome_zarr
 from pipeline.store.tables import open_table
 
 SIDE = 100

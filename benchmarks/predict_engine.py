@@ -22,6 +22,7 @@ import torch
 from safetensors.torch import save_file
 
 from benchmarks import report
+from pipeline.arrays import Float32
 from pipeline.engine.arrays import create_if_missing, stored_volume
 from pipeline.engine.blocks import chunk_shape
 from pipeline.engine.executor import ThreadsExecutor, run_stage
@@ -29,7 +30,6 @@ from pipeline.engine.ledger import Ledger
 from pipeline.geometry import Box, Vec3, vec3
 from pipeline.grid import BlockGrid
 from pipeline.image.grey import sample_grey
-from pipeline.image.resample import Float32
 from pipeline.model.load import load_model
 from pipeline.model.resunet_h import ResUNetH
 from pipeline.model.spec import ModelSpec, load_spec

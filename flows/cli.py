@@ -19,8 +19,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-GROUPS = (run, data, evaluate, table, tune, train, view)
-for commands in (group.COMMANDS for group in GROUPS):
+_GROUPS = (run, data, evaluate, table, tune, train, view)
+for commands in (group.COMMANDS for group in _GROUPS):
     for name, command in commands.items():
         app.command(name)(command)
 app.add_typer(model.APP, name="model")

@@ -18,7 +18,7 @@ TAGS = ["teramito"]
 FLOWS: tuple[Flow[..., Any], ...] = (segment_volume, instances_from_maps, train_network)
 
 
-def main(limit: int = 1) -> None:
+def serve_flows(limit: int = 1) -> None:
     """Serve the flows from this machine until interrupted.
 
     Args:
@@ -32,4 +32,4 @@ def _deployment(flow: Flow[..., Any]) -> RunnerDeployment:
 
 
 if __name__ == "__main__":
-    main()
+    serve_flows()

@@ -14,7 +14,7 @@ from pipeline.run.job import Job
 from pipeline.run.verify import require_verified, write_report
 from workers.cluster import open_executor
 
-CANCELLED = "cancelled; finished blocks are kept, the same command resumes"
+_CANCELLED = "cancelled; finished blocks are kept, the same command resumes"
 # Calls one named piece of work; Prefect makes a task of it.
 Wrap = Callable[[str, Callable[[], None]], None]
 
@@ -45,5 +45,5 @@ def run_bare(job: Job, watcher: Watcher | None) -> dict[str, Any] | None:
     with job.opened() as finished:
         if finished:
             return None
-        with interruptible(CANCELLED), open_executor(job.cluster) as executor:
+        with interruptible(_CANCELLED), open_executor(job.cluster) as executor:
             return drive(job, executor, watcher)

@@ -11,7 +11,7 @@ from pipeline.training.record.log import Progress
 from pipeline.training.session import output_of
 from pipeline.training.task import TaskConfig, train_task
 
-CANCELLED = "cancelled; the last checkpoint is kept, the same command goes on from it"
+TRAINING_CANCELLED = "cancelled; the last checkpoint is kept, the same command goes on from it"
 
 
 def train_bare(config: TaskConfig, progress: Progress | None) -> dict[str, Any]:
@@ -23,5 +23,5 @@ def train_bare(config: TaskConfig, progress: Progress | None) -> dict[str, Any]:
         TeramitoError: see `pipeline.training.task.train_task`.
     """
     output = output_of(config)
-    with run_lock(output), interruptible(CANCELLED):
+    with run_lock(output), interruptible(TRAINING_CANCELLED):
         return training_report(train_task(config, progress), output)

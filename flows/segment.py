@@ -31,7 +31,7 @@ from pipeline.run.job import Job
 from pipeline.run.jobs import instances_job, run_job
 from workers.cluster import open_executor
 
-CANCELLED = "cancelled; finished blocks are kept, the same run resumes"
+_CANCELLED = "cancelled; finished blocks are kept, the same run resumes"
 # What a person at a terminal sees beside Prefect's pages; none where a Prefect worker runs the flow.
 TERMINAL: ContextVar[Watcher | None] = ContextVar("TERMINAL", default=None)
 # The job of a run that a command has planned already, and starts as a flow in its own process.
@@ -79,7 +79,7 @@ def _run(job: Job) -> Any:
 
 def _driven(job: Job) -> dict[str, Any]:
     watcher = ArtifactWatcher(job.steps, job.directory.root.name)
-    with interruptible(CANCELLED), cancellable(), open_executor(job.cluster) as executor:
+    with interruptible(_CANCELLED), cancellable(), open_executor(job.cluster) as executor:
         _show_dashboard(executor)
         report = drive(job, executor, Both(watcher, TERMINAL.get()), partial(_as_task, job.directory))
     watcher.finished()
@@ -87,7 +87,7 @@ def _driven(job: Job) -> dict[str, Any]:
 
 
 def _as_task(directory: RunDirectory, name: str, work: Callable[[], None]) -> None:
-    as_task(name, work, CANCELLED)
+    as_task(name, work, _CANCELLED)
     if name == "restore":
         publish_restored(directory)
 

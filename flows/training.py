@@ -16,7 +16,7 @@ from prefect.client.orchestration import get_client
 from prefect.states import Cancelled
 from pydantic import BeforeValidator
 
-from flows.drive_training import CANCELLED
+from flows.drive_training import TRAINING_CANCELLED
 from flows.reports.training import curves_page, result_page, training_report
 from flows.terminal.interrupts import interruptible
 from flows.terminal.training_progress import TrainingPace, throttled
@@ -34,7 +34,7 @@ from pipeline.training.task import TaskConfig, kind_of, train_task
 PROGRESS_KEY, CURVES_KEY, RESULT_KEY = "training-progress", "training-curves", "training-result"
 # What a person at a terminal sees beside Prefect's pages; none where a Prefect worker runs the flow.
 TERMINAL: ContextVar[Progress | None] = ContextVar("TERMINAL", default=None)
-LOG = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 def from_form(value: Any) -> Any:
@@ -62,8 +62,8 @@ def train_network(config: Annotated[TaskConfig, BeforeValidator(from_form)]) -> 
 
 def _trained(config: TaskConfig, output: Path) -> dict[str, Any]:
     shown = TrainingArtifacts(config.steps, output)
-    with interruptible(CANCELLED), cancellable():
-        model = as_task("train", lambda: train_task(config, shown), CANCELLED)
+    with interruptible(TRAINING_CANCELLED), cancellable():
+        model = as_task("train", lambda: train_task(config, shown), TRAINING_CANCELLED)
     report = training_report(model, output)
     shown.finished()
     return report
@@ -130,4 +130,4 @@ class Page:
                 with get_client(sync_client=True) as client:
                     client.request("PATCH", "/artifacts/{id}", json={"data": text}, path_params={"id": self._id})
         except httpx.HTTPError as error:
-            LOG.warning("the curves could not be shown: %s", error)
+            _LOG.warning("the curves could not be shown: %s", error)

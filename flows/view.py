@@ -33,7 +33,7 @@ from pipeline.store.formats.precomputed import describe
 
 HOST = "127.0.0.1"
 HOSTED = "https://neuroglancer-demo.appspot.com"
-ORDER = (
+_ORDER = (
     "raw",
     "restored",
     "segmentation",
@@ -46,7 +46,7 @@ OVERLAY_COLORS = {"semantic": "#00ff7f", "boundary": "#ff4040", "replaced": "#ff
 PANEL_PIXELS = 340  # height of one of four panels on a laptop; the volume is fitted into it
 COARSEST_NM = 32.0  # a pixel, at most: a mitochondrion of 500 nm is then still 16 pixels wide
 
-Layers = dict[str, tuple[Kind, Description]]
+ShownLayers = dict[str, tuple[Kind, Description]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +106,14 @@ def serving(directory: RunDirectory, port: int = 0) -> Iterator[Shown]:
         yield shown
 
 
-def exported(directory: RunDirectory) -> Layers:
+def exported(directory: RunDirectory) -> ShownLayers:
     """The layers of a run that have an ``info`` file, bottom first.
 
     Raises:
         BadInput: there is none.
     """
     found = {path.parent.name: path for path in directory.precomputed.glob("*/info")}
-    names = [name for name in ORDER if name in found] + sorted(found.keys() - set(ORDER))
+    names = [name for name in _ORDER if name in found] + sorted(found.keys() - set(_ORDER))
     if not names:
         raise BadInput(
             str(directory.root),
@@ -126,7 +126,7 @@ def exported(directory: RunDirectory) -> Layers:
     }
 
 
-def state_of(layers: Layers, base_url: str) -> dict[str, Any]:
+def state_of(layers: ShownLayers, base_url: str) -> dict[str, Any]:
     """The Neuroglancer state that shows all layers: the whole volume in view, all instances, maps switched off."""
     shape, size, offset = _geometry(layers)
     z, y, x = (o / s + n / 2 for o, s, n in zip(offset, size, shape, strict=True))
@@ -148,13 +148,13 @@ def hosted_link(state: dict[str, Any]) -> str:
     return f"{HOSTED}/#!{quote(json.dumps(state, separators=(',', ':')), safe='/:,')}"
 
 
-def _geometry(layers: Layers) -> tuple[Vec3, FloatVec3, FloatVec3]:
+def _geometry(layers: ShownLayers) -> tuple[Vec3, FloatVec3, FloatVec3]:
     _, first = next(iter(layers.values()))
     return first.shape, first.voxel_size_nm or (1.0, 1.0, 1.0), first.offset_nm or (0.0, 0.0, 0.0)
 
 
 @contextmanager
-def _neuroglancer(folder: Path, layers: Layers, port: int) -> Iterator[Shown]:
+def _neuroglancer(folder: Path, layers: ShownLayers, port: int) -> Iterator[Shown]:
     """Neuroglancer's own server, whose page needs no network, with our files beside the page."""
     neuroglancer: Any = import_module("neuroglancer")
     neuroglancer.set_server_bind_address(HOST, port)
@@ -172,7 +172,7 @@ def _neuroglancer(folder: Path, layers: Layers, port: int) -> Iterator[Shown]:
 
 
 @contextmanager
-def _files_only(folder: Path, layers: Layers, port: int) -> Iterator[Shown]:
+def _files_only(folder: Path, layers: ShownLayers, port: int) -> Iterator[Shown]:
     """Our files alone, for a Neuroglancer from elsewhere."""
     prefix = f"/precomputed/{secrets.token_hex(16)}"
     app = Application(_routes(prefix, folder), log_function=lambda _handler: None)
@@ -214,5 +214,5 @@ def _routes(prefix: str, folder: Path) -> list[Any]:
     return [(rf"{prefix}/(.*)", LayerFiles, {"path": str(folder)})]
 
 
-def _sources(base: str, layers: Layers) -> dict[str, str]:
+def _sources(base: str, layers: ShownLayers) -> dict[str, str]:
     return {name: f"precomputed://{base}/{name}" for name in layers}

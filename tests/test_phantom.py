@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pipeline.errors import BadInput
 from pipeline.geometry import Box
 from pipeline.phantom import Phantom, write_phantom
-from pipeline.phantom.mitochondria import CELL_NM, REACH_NM, mitochondria
+from pipeline.phantom.mitochondria import DOMAIN_NM, REACH_NM, mitochondria
 from pipeline.store.volume import open_volume
 
 SMALL = Phantom((90, 150, 140), seed=3)
@@ -146,9 +146,9 @@ def test_instances_cross_faces_edges_and_corners_of_blocks() -> None:
 def test_no_mitochondrion_reaches_beyond_what_a_box_gathers() -> None:
     found = mitochondria(1, np.zeros(3), np.full(3, 6000.0))
     lows, highs = found.chains.bounds()
-    cell = found.cell * CELL_NM
+    cell = found.cell * DOMAIN_NM
     assert (cell - lows).max() < REACH_NM
-    assert (highs - cell - CELL_NM).max() < REACH_NM
+    assert (highs - cell - DOMAIN_NM).max() < REACH_NM
 
 
 def test_ids_are_unique_to_a_mitochondrion() -> None:

@@ -9,7 +9,7 @@ from distributed.comm.core import CommClosedError
 
 from pipeline.engine.stage import BlockResult, Stage
 from workers.task import Shipment, warm_up_here
-from workers.window import CANCELLED, Window, scheduler_lost
+from workers.window import WINDOW_CANCELLED, Window, scheduler_lost
 
 # Tasks (of one block, or some short ones): enough for hundreds of GPUs, and under 2 MB in the driver.
 IN_FLIGHT = 1000
@@ -53,7 +53,7 @@ class DaskExecutor:
         """Load the model on all workers at once, before any block is timed; later workers do it with their first."""
         try:
             answers = self.client.run(warm_up_here, shipment, on_error="return")
-        except (*CANCELLED, OSError) as error:
+        except (*WINDOW_CANCELLED, OSError) as error:
             raise scheduler_lost(self.client) from error
         for answer in answers.values():
             # A worker that died meanwhile is Dask's to replace.

@@ -34,7 +34,7 @@ _KILLED = (
     "use smaller blocks, fewer threads a worker or a higher memory limit"
 )
 # distributed raises asyncio's; the other one is for futures cancelled by its own callbacks.
-CANCELLED = (asyncio.CancelledError, concurrent.futures.CancelledError)
+WINDOW_CANCELLED = (asyncio.CancelledError, concurrent.futures.CancelledError)
 
 Key = tuple[str, int]
 
@@ -169,7 +169,7 @@ class Window:
         except TimeoutError:
             replies = []
             self._fetch_s = min(2 * self._fetch_s, _LONGEST_FETCH_S)
-        except (*CANCELLED, OSError) as lost:
+        except (*WINDOW_CANCELLED, OSError) as lost:
             raise scheduler_lost(self.client) from lost
         if len(replies) == len(futures):
             self._fetch_s = _FETCH_S
@@ -201,7 +201,7 @@ class Window:
             raise scheduler_lost(self.client)
         try:
             workers = self._worker_threads()
-        except (*CANCELLED, OSError) as error:
+        except (*WINDOW_CANCELLED, OSError) as error:
             raise scheduler_lost(self.client) from error
         if workers:
             self._worker_seen = time.monotonic()

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from flows.commands.evaluate import score_lines
-from flows.commands.options import Command, NoPrefect, VoxelSize, shape, voxel_size
+from flows.commands.options import Command, NoPrefect, VoxelSizeOption, shape, voxel_size
 from flows.commands.runs import execute
 from pipeline.engine.finished import open_complete
 from pipeline.evaluation.comparison import evaluate
@@ -27,7 +27,7 @@ def phantom(
     out: Annotated[Path, typer.Argument(help="Folder; gets OUT/raw and OUT/instances (OME-Zarr).")],
     shape_: Annotated[str, typer.Option("--shape", help="Voxels, Z,Y,X.")] = "96,320,320",
     seed: Annotated[int, typer.Option(help="Another seed, other tissue.")] = 0,
-    voxel_size_nm: VoxelSize = "10,10,10",
+    voxel_size_nm: VoxelSizeOption = "10,10,10",
     damage: Annotated[
         float | None,
         typer.Option(help="Damage OUT/raw with this strength (1: plain to see); OUT/clean and OUT/damage tell where."),
@@ -47,12 +47,12 @@ def phantom(
         typer.echo(f"{out / 'clean'} is the image before the damage, {out / 'damage'} its kind at every voxel")
 
 
-def convert(
+def convert_command(
     source: Annotated[str, typer.Argument(help="Any readable volume; [z0:z1,y0:y1,x0:x1] crops.")],
     target: Annotated[
         str, typer.Argument(help="Path or URL: OME-Zarr, or by name precomputed://..., .tif, file.h5:dataset.")
     ],
-    voxel_size_nm: VoxelSize = None,
+    voxel_size_nm: VoxelSizeOption = None,
 ) -> None:
     """Copy a volume into another format, block by block.
 
@@ -98,5 +98,5 @@ def _counter(what: str) -> Callable[[int, int], None]:
 COMMANDS: dict[str, Command] = {
     "demo": demo,
     "phantom": phantom,
-    "convert": convert,
+    "convert": convert_command,
 }

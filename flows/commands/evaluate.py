@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.commands.options import Command, Json, Settings, VoxelSize, config_values, show, voxel_size
+from flows.commands.options import Command, Json, SettingsOption, VoxelSizeOption, config_values, show, voxel_size
 from flows.terminal.interrupts import interruptible
 from flows.terminal.progress import terminal_watcher
 from pipeline.engine.directory import RunDirectory
@@ -17,10 +17,10 @@ from pipeline.errors import BadInput
 from pipeline.evaluation.comparison import (
     Comparison,
     addresses_of,
+    compared_blocks,
     comparison,
     kept_blocks,
     open_image,
-    overlaps,
     scores_of,
     sheet_of,
 )
@@ -32,7 +32,7 @@ from pipeline.settings import parse_settings
 from pipeline.store.files import write_whole
 from pipeline.store.formats.address import is_remote
 
-CANCELLED = "cancelled; with --output the blocks compared so far are kept and the same command goes on"
+_CANCELLED = "cancelled; with --output the blocks compared so far are kept and the same command goes on"
 
 
 def evaluate_command(
@@ -65,8 +65,8 @@ def evaluate_command(
         Path | None, typer.Option("--sheet", help="Draw best, worst, falsely merged and split instances: .png.")
     ] = None,
     raw: Annotated[str | None, typer.Option("--raw", help="The image to draw them on.")] = None,
-    voxel_size_nm: VoxelSize = None,
-    set_: Settings = None,
+    voxel_size_nm: VoxelSizeOption = None,
+    set_: SettingsOption = None,
     as_json: Json = False,
 ) -> None:
     """Score a segmentation against the truth: foreground, average precision, information, matches, pictures.
@@ -106,10 +106,10 @@ def _compared(config: EvaluateConfig, matches: Path | None, sheet: Path | None, 
 
     made = comparison(config)
     open_image(made, config)
-    with made.opened(again) as directory, interruptible(CANCELLED):
+    with made.opened(again) as directory, interruptible(_CANCELLED):
         _say_what_is_kept(made, directory)
         with open_executor(config.cluster) as executor:
-            table = overlaps(made, directory, executor, terminal_watcher())
+            table = compared_blocks(made, directory, executor, terminal_watcher())
         scores = scores_of(table, config)
         withdraw(directory.root, config.classes)
         if not config.classes:

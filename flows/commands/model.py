@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.commands.options import Json, VoxelSize, show, voxel_size
+from flows.commands.options import Json, VoxelSizeOption, show, voxel_size
 from pipeline.errors import BadInput
 from pipeline.model.spec import ModelSpec, load_spec, shipped_names, spec_path
 
@@ -41,7 +41,7 @@ def show_model(
 @APP.command("import")
 def import_model(
     file: Annotated[Path, typer.Argument(help="Checkpoint of MitoEM2021-Challenge, .pth.tar.")],
-    voxel_size_nm: VoxelSize = None,
+    voxel_size_nm: VoxelSizeOption = None,
     output: Annotated[Path, typer.Option(help="Folder for the two files of the model.")] = Path("models"),
     architecture: Annotated[
         str | None, typer.Option(help="resunet-r or resunet-h-code; told from the layers where it is missing.")

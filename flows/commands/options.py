@@ -15,11 +15,11 @@ from pipeline.geometry import FloatVec3, Vec3, float_vec3, vec3
 from pipeline.settings import with_override
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
-VoxelSize = Annotated[
+VoxelSizeOption = Annotated[
     str | None,
     typer.Option("--voxel-size-nm", help="Voxel size in nm, Z,Y,X; needed where the file does not state it."),
 ]
-Settings = Annotated[
+SettingsOption = Annotated[
     list[str] | None, typer.Option("--set", help="Any setting, key.sub=value; may be given again and again.")
 ]
 

@@ -7,7 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.commands.options import Command, Json, NoPrefect, Settings, VoxelSize, config_values, show, voxel_size
+from flows.commands.options import (
+    Command,
+    Json,
+    NoPrefect,
+    SettingsOption,
+    VoxelSizeOption,
+    config_values,
+    show,
+    voxel_size,
+)
 from flows.commands.runs import execute, existing_run, recorded_job
 from flows.reports.estimate import estimate, estimate_lines
 from pipeline.engine.directory import require_space
@@ -18,9 +27,9 @@ from pipeline.run.verify import Incomplete, is_finished, require_verified
 from pipeline.settings import parse_settings
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file with any of the settings.")]
-Input = Annotated[str | None, typer.Option("--input", help="Path or URL of the volume.")]
+InputOption = Annotated[str | None, typer.Option("--input", help="Path or URL of the volume.")]
 Output = Annotated[str | None, typer.Option("--output", help="Directory of the run; the same again resumes.")]
-Model = Annotated[
+ModelOption = Annotated[
     list[str] | None,
     typer.Option("--model", help="A shipped model, or the path of a model's .json; several are averaged."),
 ]
@@ -28,11 +37,11 @@ Model = Annotated[
 
 def plan(
     config: ConfigFile = None,
-    input: Input = None,
+    input: InputOption = None,
     output: Output = None,
-    model: Model = None,
-    voxel_size_nm: VoxelSize = None,
-    set_: Settings = None,
+    model: ModelOption = None,
+    voxel_size_nm: VoxelSizeOption = None,
+    set_: SettingsOption = None,
     as_json: Json = False,
 ) -> None:
     """Show what a run would do, and refuse what cannot work. Writes nothing.
@@ -48,11 +57,11 @@ def plan(
 
 def run(
     config: ConfigFile = None,
-    input: Input = None,
+    input: InputOption = None,
     output: Output = None,
-    model: Model = None,
-    voxel_size_nm: VoxelSize = None,
-    set_: Settings = None,
+    model: ModelOption = None,
+    voxel_size_nm: VoxelSizeOption = None,
+    set_: SettingsOption = None,
     no_prefect: NoPrefect = False,
     as_json: Json = False,
 ) -> None:
@@ -67,13 +76,13 @@ def run(
     execute(job, settings, "segment_volume", no_prefect, as_json)
 
 
-def instances(
+def instances_command(
     semantic: Annotated[str, typer.Argument(help="Semantic probability map, uint8 or float 0..1, any format.")],
     boundary: Annotated[str, typer.Argument(help="Boundary probability map of the same shape.")],
     output: Annotated[str, typer.Argument(help="Directory of the result; the same again resumes.")],
     config: ConfigFile = None,
-    voxel_size_nm: VoxelSize = None,
-    set_: Settings = None,
+    voxel_size_nm: VoxelSizeOption = None,
+    set_: SettingsOption = None,
     no_prefect: NoPrefect = False,
     as_json: Json = False,
 ) -> None:
@@ -146,5 +155,5 @@ COMMANDS: dict[str, Command] = {
     "run": run,
     "status": status,
     "verify": verify_run,
-    "instances": instances,
+    "instances": instances_command,
 }

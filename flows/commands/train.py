@@ -11,7 +11,7 @@ from flows.commands.options import Command, Json, NoPrefect, show
 from pipeline.errors import BadInput
 
 
-def train(
+def train_command(
     config: Annotated[Path, typer.Argument(help="Training configuration, JSON or YAML.")],
     no_prefect: NoPrefect = False,
     as_json: Json = False,
@@ -39,7 +39,7 @@ def train(
     show(report, as_json, report_lines(report))
 
 
-def curves(
+def curves_command(
     output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="Output directory of a training.")],
 ) -> None:
     """Draw the curves, examples and TensorBoard events of a training from its log, also while it goes on.
@@ -57,4 +57,4 @@ def curves(
     typer.echo("\n".join(map(str, written)))
 
 
-COMMANDS: dict[str, Command] = {"train": train, "curves": curves}
+COMMANDS: dict[str, Command] = {"train": train_command, "curves": curves_command}

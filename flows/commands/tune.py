@@ -18,8 +18,8 @@ from pipeline.evaluation.labelled_part import labelled, maps_of, present_setting
 from pipeline.evaluation.tune import OBJECTIVES, Candidate, Search, Tuned
 from pipeline.store.files import write_whole
 
-COLUMNS = ("seed_above", "boundary_below", "mask_above", "grow_nm")
-SCORES = ("iou", "ap50_95", "ap50", "ap75")
+_COLUMNS = ("seed_above", "boundary_below", "mask_above", "grow_nm")
+_SCORES = ("iou", "ap50_95", "ap50", "ap75")
 
 
 def tune(
@@ -90,9 +90,9 @@ def _facts(search: Search, tuned: Tuned, best: int) -> dict[str, Any]:
 def _row(search: Search, candidate: Candidate) -> dict[str, Any]:
     return {
         "score": round(search.score(candidate), 4),
-        **{name: getattr(candidate.choice, name) for name in COLUMNS},
+        **{name: getattr(candidate.choice, name) for name in _COLUMNS},
         "minimum_voxels": candidate.minimum_voxels,
-        **{name: round(candidate.scores[name], 4) for name in SCORES},
+        **{name: round(candidate.scores[name], 4) for name in _SCORES},
         "instances": int(candidate.scores["instances"]),
     }
 
@@ -118,7 +118,7 @@ def _configuration(facts: dict[str, Any], tuned: Tuned) -> str:
         f"Chosen by `teramito tune` on {facts['run']}, {part}, against {facts['truth']}:",
         f"{facts['instances_truth']} true instances in {facts['voxels']} voxels, {facts['tried']} settings tried, by "
         f"{facts['by']}.",
-        *(f"{name:8} {before[name]:.4f} before, {after[name]:.4f} with these settings" for name in SCORES),
+        *(f"{name:8} {before[name]:.4f} before, {after[name]:.4f} with these settings" for name in _SCORES),
         "They were chosen on this part: judge them on another.",
         *(f"Warning: {warning}." for warning in tuned.warnings),
     ]
@@ -129,7 +129,7 @@ def _configuration(facts: dict[str, Any], tuned: Tuned) -> str:
 def _progress() -> Callable[[int, Candidate], None]:
     def report(tried: int, best: Candidate) -> None:
         if tried % 20 == 0:
-            scores = ", ".join(f"{name} {best.scores[name]:.3f}" for name in SCORES)
+            scores = ", ".join(f"{name} {best.scores[name]:.3f}" for name in _SCORES)
             typer.echo(f"tune: {tried} settings tried, the best so far: {scores}", err=True)
 
     return report

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from flows.view import Shown
 
 
-def view(
+def view_command(
     directory: Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run.")],
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 takes any free one.")] = 0,
     open_: Annotated[bool, typer.Option("--open", help="Open the page in the default browser.")] = False,
@@ -53,4 +53,4 @@ def _lines(shown: Shown) -> list[str]:
     ]
 
 
-COMMANDS: dict[str, Command] = {"view": view}
+COMMANDS: dict[str, Command] = {"view": view_command}

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.denoise.summary import counted, headline, percent
+from pipeline.denoise.summary import headline, in_words, percent
 
 # What the bits of the damage map mean, to whoever looks at sections.
-KINDS = {
+_KINDS = {
     "missing": "nothing was imaged",
     "residual": "darker or brighter than the slices beside it allow: precipitates, folds, dirt",
     "blur": "less sharp than the slices beside it",
@@ -65,6 +65,6 @@ def _kinds(cells: Mapping[str, int]) -> list[str]:
     """A table of what was found; nothing where nothing was looked for."""
     if not cells:
         return []
-    rows = [f"| {kind} | {KINDS.get(kind, '')} | {counted(count, 'cell')} |" for kind, count in cells.items()]
+    rows = [f"| {kind} | {_KINDS.get(kind, '')} | {in_words(count, 'cell')} |" for kind, count in cells.items()]
     where = "Found, in cells of the damage map (small squares of one slice; one may count for several kinds):"
     return [where, "", "| kind | what it is | how many |", "|---|---|---:|", *rows, ""]

@@ -12,8 +12,8 @@ from flows.terminal.progress import duration
 from pipeline.training.record.curves import CURVES, EXAMPLES
 from pipeline.training.record.history import Entry, History, is_number, read_history
 
-COLUMNS = {"iou": "IoU", "dice": "Dice", "ap50": "AP-50", "ap75": "AP-75"}
-RESTORED = {"psnr": "PSNR", "gain": "gain over the mean, dB", "gain_nearest": "over the nearest, dB"}
+_COLUMNS = {"iou": "IoU", "dice": "Dice", "ap50": "AP-50", "ap75": "AP-75"}
+_RESTORED = {"psnr": "PSNR", "gain": "gain over the mean, dB", "gain_nearest": "over the nearest, dB"}
 PICTURES = {CURVES: "Loss, learning rate, scores, time waited for data", EXAMPLES: "Predictions beside the truth"}
 
 
@@ -93,7 +93,7 @@ def score_table(validation: list[Entry]) -> list[str]:
 
 def _columns(validation: list[Entry]) -> dict[str, str]:
     """The scores of networks, or those of restorers."""
-    return RESTORED if any("psnr" in one for one in validation) else COLUMNS
+    return _RESTORED if any("psnr" in one for one in validation) else _COLUMNS
 
 
 def _best(history: History) -> list[Entry]:

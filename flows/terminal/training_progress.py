@@ -13,7 +13,7 @@ from pipeline.training.record.history import Entry, is_number
 from pipeline.training.record.log import Progress
 
 RECENT = 20  # steps over which the loss is averaged
-SCORES = {"iou": "IoU", "ap75": "AP-75", "psnr": "PSNR", "gain": "gain in dB"}
+_SCORES = {"iou": "IoU", "ap75": "AP-75", "psnr": "PSNR", "gain": "gain in dB"}
 
 
 class TrainingPace:
@@ -62,7 +62,7 @@ class TrainingPace:
     def _scored(self) -> str:
         """The mean over the validated volumes."""
         means = []
-        for key, label in SCORES.items():
+        for key, label in _SCORES.items():
             values = [one[key] for one in self._scores if is_number(one.get(key))]
             means += [f"{label} {sum(values) / len(values):.3f}"] if values else []
         return f"; {', '.join(means)} at step {self._scores[0]['step']}" if means else ""

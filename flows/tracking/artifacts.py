@@ -38,7 +38,7 @@ COST = {
     "export": 0.15,
 }
 RESTORE_EVERYWHERE = 1.0  # likewise, where the restorer takes every voxel
-LOG = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 class Work:
@@ -106,7 +106,7 @@ class Artifact:
             else:
                 update_progress_artifact(self._id, percent, text)
         except httpx.HTTPError as error:
-            LOG.warning("the progress could not be shown: %s", error)
+            _LOG.warning("the progress could not be shown: %s", error)
 
 
 class ArtifactWatcher(Watcher):

@@ -20,7 +20,7 @@ from prefect.client.schemas.objects import StateType
 from prefect.runtime import flow_run
 from prefect.states import Crashed
 
-LOG = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 def host_tag() -> str:
@@ -44,7 +44,7 @@ def close_stale_runs(directory: Path) -> None:
                 if run.id != UUID(str(flow_run.id)) and _directory_of(run.parameters) == directory:
                     client.set_flow_run_state(run.id, crashed, force=True)
     except httpx.HTTPError as error:
-        LOG.warning("earlier runs of %s could not be looked up: %s", directory, error)
+        _LOG.warning("earlier runs of %s could not be looked up: %s", directory, error)
 
 
 def _directory_of(parameters: dict[str, Any]) -> Path | None:

@@ -23,9 +23,9 @@ from prefect.states import Cancelled
 
 from pipeline.errors import RunCancelled
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 CANCEL_POLL_SECONDS = 2.0
-LOG = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 def run_name() -> str:
@@ -35,7 +35,7 @@ def run_name() -> str:
     return Path(output).name or "run"
 
 
-def as_task(name: str, work: Callable[[], T], cancelled: str) -> T:
+def as_task(name: str, work: Callable[[], _T], cancelled: str) -> _T:
     """Do a piece of work as a Prefect task and return what it returns.
 
     Args:
@@ -62,7 +62,7 @@ def as_task(name: str, work: Callable[[], T], cancelled: str) -> T:
     state = step(return_state=True)
     if state.is_cancelled():
         raise RunCancelled(state.message or cancelled)
-    return cast(T, state.result())  # raises what the step raised
+    return cast(_T, state.result())  # raises what the step raised
 
 
 @contextmanager
@@ -89,7 +89,7 @@ def _watch(run_id: UUID, stop: threading.Event) -> None:
             try:
                 state = client.read_flow_run(run_id).state
             except httpx.HTTPError as error:
-                LOG.warning("whether this run was cancelled could not be asked: %s", error)
+                _LOG.warning("whether this run was cancelled could not be asked: %s", error)
                 continue
             if state is not None and (state.is_cancelling() or state.is_cancelled()):
                 # A signal that wakes the main thread from whatever it waits for; SIGINT may be ignored (nohup, &).

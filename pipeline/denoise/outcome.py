@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.denoise.sheet import write_restored_sheet
 from pipeline.denoise.stages.damage import DamageStage
 from pipeline.denoise.stages.restore import RestoreStage
-from pipeline.denoise.summary import cells_of, restoration_of, restoration_summary, totals
+from pipeline.denoise.summary import cells_of, restoration_of, restoration_summary, restored_totals
 from pipeline.engine.directory import RunDirectory
 from pipeline.image.grey import sample_grey
 from pipeline.store.files import write_whole
@@ -24,7 +24,7 @@ def summarise(directory: RunDirectory, stage: RestoreStage, damage: DamageStage 
     drawn = directory.restored_sheet.exists() or not known.get("replaced_voxels")
     if known.get("fingerprint") == stage.fingerprint and drawn:
         return
-    sums = totals(stage)
+    sums = restored_totals(stage)
     write_restored_sheet(stage, directory.restored_sheet, sums)
     cells = {} if damage is None else cells_of(damage)
     summary = {"fingerprint": stage.fingerprint, **restoration_summary(stage, sums, cells)}

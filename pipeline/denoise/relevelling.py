@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.denoise.ops.gaps import Bool, UInt8
+from pipeline.arrays import Bool, UInt8
 from pipeline.denoise.ops.relevel import relevel_halo, relevelled, relevelling
 from pipeline.denoise.ops.slices import normalised
 from pipeline.geometry import Box

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pipeline.denoise.summary import Totals, counted, headline, restoration_summary
+from pipeline.denoise.summary import Totals, headline, in_words, restoration_summary
 from pipeline.geometry import Box
 from pipeline.pictures.outlines import outlines
 from pipeline.pictures.png import DPI, MARGINS, write_png
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from pipeline.denoise.stages.restore import RestoreStage
 
-COLUMNS = ("slice before", "as imaged", "restored", "slice after")
+_COLUMNS = ("slice before", "as imaged", "restored", "slice after")
 OUTLINE = "#F0E442"  # yellow of Okabe and Ito on black: seen on every grey, by every kind of eye
 SHORTEST, LONGEST = 128, 512  # pixels of a side of a picture, of the volume; larger regions are cut
 _MARGIN = 0.25  # of the longest side of a region, on each side
@@ -66,7 +66,7 @@ def write_restored_sheet(stage: RestoreStage, path: Path, sums: Totals, most: in
         BadInput: an array cannot be read.
         OSError: the picture cannot be written.
     """
-    shown = [picture(stage, z, int(sums.block[z])) for z in chosen(sums, most)]
+    shown = [picture(stage, z, int(sums.block[z])) for z in chosen_places(sums, most)]
     if not shown:
         path.unlink(missing_ok=True)  # of a restoration before
         return False
@@ -75,7 +75,7 @@ def write_restored_sheet(stage: RestoreStage, path: Path, sums: Totals, most: in
     return True
 
 
-def chosen(sums: Totals, most: int) -> list[int]:
+def chosen_places(sums: Totals, most: int) -> list[int]:
     """Up to ``most`` of the slices with something replaced, evenly from that with the most in one block to the least.
 
     The largest alone would be whole slices and nothing else. Of slices in a row one is enough, if there are others.
@@ -147,12 +147,12 @@ def _drawn(pictures: Sequence[Picture], title: str, pixel: tuple[float, float]) 
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     tall = [min(3.0, max(0.3, one.box.shape[1] * pixel[0] / (one.box.shape[2] * pixel[1]))) for one in pictures]
-    size = (_PANEL_INCHES * len(COLUMNS), sum(t * _PANEL_INCHES + 0.25 for t in tall) + 0.75)
+    size = (_PANEL_INCHES * len(_COLUMNS), sum(t * _PANEL_INCHES + 0.25 for t in tall) + 0.75)
     figure = Figure(figsize=size, dpi=DPI, layout=ConstrainedLayoutEngine(rect=MARGINS, hspace=0.01), facecolor="white")
-    rows = figure.subplots(len(tall), len(COLUMNS), squeeze=False, height_ratios=tall)
+    rows = figure.subplots(len(tall), len(_COLUMNS), squeeze=False, height_ratios=tall)
     for row, one in zip(rows, pictures, strict=True):
         _row(row, one, pixel)
-    for axes, name in zip(rows[0], COLUMNS, strict=True):
+    for axes, name in zip(rows[0], _COLUMNS, strict=True):
         axes.set_title(name, fontsize=10.5, weight="bold")
     figure.suptitle(fill(title, 100), x=0.012, ha="left", fontsize=10.5, weight="bold")
     return figure
@@ -166,14 +166,14 @@ def _row(row: Sequence[Axes], one: Picture, pixel: tuple[float, float]) -> None:
     height, width = one.box.shape[1] * pixel[0], one.box.shape[2] * pixel[1]
     low, high = _contrast(one)
     greys = colormaps["gray"].resampled(_GREYS)
-    count = counted(int(np.count_nonzero(one.replaced)), "voxel")
+    count = in_words(int(np.count_nonzero(one.replaced)), "voxel")
     captions = (
         f"z {first - 1}",
         f"z {z}, y {y}:{bottom}, x {x}:{right}",
         f"{count} replaced" if first == last else f"{count}, {last - first + 1} slices in a row",
         f"z {last + 1}",
     )
-    for axes, plane, name, caption in zip(row, one.planes, COLUMNS, captions, strict=True):
+    for axes, plane, name, caption in zip(row, one.planes, _COLUMNS, captions, strict=True):
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
         if plane is None:

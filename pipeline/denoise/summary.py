@@ -38,7 +38,7 @@ class Totals:
     block: NDArray[np.int64]
 
 
-def totals(stage: RestoreStage) -> Totals:
+def restored_totals(stage: RestoreStage) -> Totals:
     """Add up a finished restoration; one block's table is in memory at a time.
 
     Raises:
@@ -63,7 +63,7 @@ def restoration_summary(stage: RestoreStage, sums: Totals, cells: Mapping[str, i
 
     Args:
         stage: every block of it done.
-        sums: its ``totals``.
+        sums: its ``restored_totals``.
         cells: where damage was looked for, cells of the damage map for each kind that was found.
 
     Returns:
@@ -93,16 +93,16 @@ def restoration_summary(stage: RestoreStage, sums: Totals, cells: Mapping[str, i
 def headline(summary: Mapping[str, Any]) -> str:
     """A summary in one line."""
     if summary["share"] == 1.0:
-        return f"All {counted(summary['replaced_voxels'], 'voxel')} replaced"
+        return f"All {in_words(summary['replaced_voxels'], 'voxel')} replaced"
     if not summary["replaced_voxels"]:
-        return f"Nothing replaced; {counted(summary['left_voxels'], 'damaged voxel')} left as imaged"
+        return f"Nothing replaced; {in_words(summary['left_voxels'], 'damaged voxel')} left as imaged"
     return (
-        f"{counted(summary['replaced_voxels'], 'voxel')} replaced in {counted(summary['slices'], 'slice')}, "
-        f"{percent(summary['share'])} of the volume; {counted(summary['left_voxels'], 'damaged voxel')} left as imaged"
+        f"{in_words(summary['replaced_voxels'], 'voxel')} replaced in {in_words(summary['slices'], 'slice')}, "
+        f"{percent(summary['share'])} of the volume; {in_words(summary['left_voxels'], 'damaged voxel')} left as imaged"
     )
 
 
-def counted(number: int, what: str) -> str:
+def in_words(number: int, what: str) -> str:
     """``1 slice``, ``1,234 slices``."""
     return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 

@@ -14,7 +14,8 @@ from operator import mul
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.evaluation.overlaps import Contingency, Counts
+from pipeline.arrays import Counts
+from pipeline.evaluation.overlaps import Contingency
 
 _AT_ONCE = 2**16
 

@@ -28,9 +28,9 @@ from pipeline.errors import BadInput, raise_all
 from pipeline.evaluation import Contingency, average_precision, foreground
 from pipeline.evaluation.classes import class_scores
 from pipeline.evaluation.config import EvaluateConfig
-from pipeline.evaluation.examples import chosen, located
+from pipeline.evaluation.examples import chosen_examples, located_examples
 from pipeline.evaluation.inputs import block_of, full_address, negative, require_comparable, segmentation_of
-from pipeline.evaluation.results import clear, is_comparison, require_unchanged
+from pipeline.evaluation.results import clear, is_comparison, require_unchanged_volumes
 from pipeline.evaluation.scores import PRESETS, Scoring, instance_scores
 from pipeline.evaluation.stage import OverlapStage
 from pipeline.geometry import FloatVec3, Vec3
@@ -63,7 +63,7 @@ class Comparison:
             return
         anew = again and is_comparison(self.output.root)
         if not anew:  # before the lock, which is a file, goes into another's directory
-            require_unchanged(self.output.root, self.settings)
+            require_unchanged_volumes(self.output.root, self.settings)
             recognised(self.output, {"settings": self.settings})
         with self.output.locked():
             if anew:
@@ -156,10 +156,10 @@ def contingency(
 
     made = compared(prediction, truth, block)
     with made.opened() as directory:
-        return overlaps(made, directory, executor or ThreadsExecutor(), watched)
+        return compared_blocks(made, directory, executor or ThreadsExecutor(), watched)
 
 
-def overlaps(
+def compared_blocks(
     made: Comparison, directory: RunDirectory, executor: Executor, progress: StepProgress | None = None
 ) -> Contingency:
     """The table of overlaps of a comparison whose directory is held; blocks that are done are not done again.
@@ -213,22 +213,22 @@ def sheet_of(
     Raises:
         BadInput: the image is of another shape.
     """
-    from pipeline.evaluation.sheet import drawn, marked, png, view
+    from pipeline.evaluation.sheet import drawn_sheet, example_view, marked, png
 
     raw = open_image(made, config)
     stage = made.stage(directory)
-    examples = chosen(table.without_small_truth(config.scoring.ignore_below))
+    examples = chosen_examples(table.without_small_truth(config.scoring.ignore_below))
     volumes = made.prediction, made.truth, raw
-    size = voxel_size(config, *(volume for volume in volumes if volume is not None))
+    size = sheet_voxel_size(config, *(volume for volume in volumes if volume is not None))
     image = None if raw is None or old is None else [str(raw), identity(raw), stored_files(raw)]
     shown = {"examples": list(map(asdict, examples)), "image": image, "size": size, "teramito": __version__}
     mark = digest({"blocks": stage.fingerprint, **shown})
     if old is not None and (found := marked(old, mark)):
         return found
     with open_ledger(directory, stage) as ledger:
-        places = located(examples, stored_tables(stage, ledger), made.grid, made.prediction, made.truth)
-    views = [view(example, place, volumes, size) for example, place in zip(examples, places, strict=True)]
-    return png(drawn(views, size), mark)
+        places = located_examples(examples, stored_tables(stage, ledger), made.grid, made.prediction, made.truth)
+    views = [example_view(example, place, volumes, size) for example, place in zip(examples, places, strict=True)]
+    return png(drawn_sheet(views, size), mark)
 
 
 def open_image(made: Comparison, config: EvaluateConfig) -> Volume | None:
@@ -250,7 +250,7 @@ def open_image(made: Comparison, config: EvaluateConfig) -> Volume | None:
     return raw
 
 
-def voxel_size(config: EvaluateConfig, *volumes: Volume) -> FloatVec3 | None:
+def sheet_voxel_size(config: EvaluateConfig, *volumes: Volume) -> FloatVec3 | None:
     """The voxel size given, or the first that a volume states."""
     stated = (volume.voxel_size_nm for volume in volumes)
     return config.voxel_size_nm or next((size for size in stated if size is not None), None)

@@ -13,14 +13,15 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.evaluation.overlaps import Contingency, Counts, Ids
+from pipeline.arrays import Counts, Ids
+from pipeline.evaluation.overlaps import Contingency
 from pipeline.evaluation.precision import Ranked
 from pipeline.geometry import Box, Vec3, vec3
 from pipeline.grid import BlockGrid
 from pipeline.store.volume import Volume
 
-Group = Literal["best", "worst", "false merges", "false splits"]
-GROUPS: tuple[Group, ...] = ("best", "worst", "false merges", "false splits")
+ExampleGroup = Literal["best", "worst", "false merges", "false splits"]
+GROUPS: tuple[ExampleGroup, ...] = ("best", "worst", "false merges", "false splits")
 EACH = 4
 _PARTS = 6  # ids of one merge or split that are shown; the largest ones
 
@@ -29,7 +30,7 @@ _PARTS = 6  # ids of one merge or split that are shown; the largest ones
 class Example:
     """Ids to look at together, uint64 as int; ``iou`` of the best pair among them, ``voxels`` that rank it."""
 
-    group: Group
+    group: ExampleGroup
     predictions: tuple[int, ...]
     truths: tuple[int, ...]
     iou: float
@@ -59,13 +60,13 @@ class Extent:
         return vec3(_middle_of_largest(areas.min(axis=0), areas.sum(axis=0)) for areas in self.areas)
 
 
-def chosen(table: Contingency, each: int = EACH) -> list[Example]:
+def chosen_examples(table: Contingency, each: int = EACH) -> list[Example]:
     """Up to ``each`` examples of every group, those that matter most first."""
     pairs = _Pairs(table)
     return [*_best_and_worst(table, each), *pairs.merges(each), *pairs.splits(each)]
 
 
-def located(
+def located_examples(
     examples: Sequence[Example],
     tables: Iterable[tuple[int, Contingency]],
     grid: BlockGrid,
@@ -144,7 +145,7 @@ def _best_and_worst(table: Contingency, each: int) -> list[Example]:
     good = int(np.count_nonzero(iou))
     best = falling[: min(each, good - good // 2)]
     worst = rising[: min(each, len(rising) - len(best))]
-    groups: list[tuple[Group, NDArray[np.intp]]] = [("best", best), ("worst", worst)]
+    groups: list[tuple[ExampleGroup, NDArray[np.intp]]] = [("best", best), ("worst", worst)]
     return [Example(group, _some(p[at]), _some(t[at]), float(iou[at])) for group, rows in groups for at in rows]
 
 

@@ -8,7 +8,7 @@ from pipeline.engine.directory import RunDirectory
 from pipeline.engine.finished import open_complete, require_complete_array
 from pipeline.engine.manifest import recorded
 from pipeline.errors import BadInput
-from pipeline.evaluation.tune import Labelled, Search
+from pipeline.evaluation.tune import LabelledPart, Search
 from pipeline.geometry import Box, float_vec3, vec3
 from pipeline.image.quantise import to_uint8
 from pipeline.instances.settings import InstanceSettings
@@ -29,7 +29,7 @@ def present_settings(run: RunDirectory) -> tuple[InstanceSettings, ModelSpec | N
     return parse_settings(InstanceSettings, settings.get("instances", {})), spec
 
 
-def labelled(run: RunDirectory, truth: str, crop: str | None) -> Labelled:
+def labelled(run: RunDirectory, truth: str, crop: str | None) -> LabelledPart:
     """The maps and the truth of the labelled part, in memory."""
     semantic, boundary = (_map(address, crop) for address in maps_of(run))
     labels = open_complete(truth)
@@ -43,7 +43,7 @@ def labelled(run: RunDirectory, truth: str, crop: str | None) -> Labelled:
         )
     size = float_vec3(recorded(run)["voxel_size_nm"])
     maps = [to_uint8(volume.read(volume.box), str(volume)) for volume in (semantic, boundary)]
-    return Labelled(maps[0], maps[1], labels.read(labels.box), size)
+    return LabelledPart(maps[0], maps[1], labels.read(labels.box), size)
 
 
 def _map(address: str, crop: str | None) -> Volume:

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Ids = NDArray[np.uint64]
-Counts = NDArray[np.int64]
+from pipeline.arrays import Counts, Ids
 
 _BATCH_ROWS = 2**16  # tables of blocks are gathered to this many rows before they are sorted together
 _HALF = np.uint64(32)

@@ -16,7 +16,8 @@ from math import inf
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.evaluation.overlaps import Contingency, Counts, Ids
+from pipeline.arrays import Counts, Ids
+from pipeline.evaluation.overlaps import Contingency
 
 NO_TRUTH = -1.0  # the reference's score of a range of sizes that holds no true instance
 THRESHOLDS = tuple(k / 20 for k in range(10, 20))  # .50 to .95; every one the double nearest to its decimal

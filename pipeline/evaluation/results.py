@@ -52,7 +52,7 @@ def is_comparison(root: Path) -> bool:
     return set(SIDES) <= _settings(root).keys()
 
 
-def require_unchanged(root: Path, settings: Mapping[str, Any]) -> None:
+def require_unchanged_volumes(root: Path, settings: Mapping[str, Any]) -> None:
     """Refuse blocks that were compared before a volume was changed in place.
 
     Args:

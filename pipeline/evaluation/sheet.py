@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
 TRUTH, PREDICTION = "#56B4E9", "#D55E00"  # sky blue and vermilion of Okabe and Ito: apart for every kind of eye
-NAMES = ("xy", "xz", "yz")
-MARGIN = 0.2  # of the longest side of an example's box, on each side
+_NAMES = ("xy", "xz", "yz")
+_MARGIN = 0.2  # of the longest side of an example's box, on each side
 LONGEST = 512  # voxels of a picture along each axis; larger ones are cut around the planes
 TRUTH_LINE, LINE = 3.5, 1.4  # points; the prediction lies over the truth, and both are seen where they agree
 LONGEST_ID = 7
@@ -33,7 +33,7 @@ _MARK, _HEAD = "Comment", 4096  # of a PNG: the keyword of a text chunk, and byt
 
 
 @dataclass(frozen=True)
-class Plane:
+class _Plane:
     """One plane of a view: labels and image, (rows, columns) = (y, x), (z, x) or (z, y).
 
     Attributes:
@@ -55,10 +55,10 @@ class View:
     """An example with its three planes."""
 
     example: Example
-    planes: tuple[Plane, ...]
+    planes: tuple[_Plane, ...]
 
 
-def view(
+def example_view(
     example: Example, extent: Extent, volumes: tuple[Volume, Volume, Volume | None], size: FloatVec3 | None
 ) -> View:
     """Read the three planes of an example.
@@ -72,7 +72,7 @@ def view(
     return View(example, tuple(_plane(axis, extent.centre, window, volumes) for axis in range(3)))
 
 
-def drawn(views: Sequence[View], size: FloatVec3 | None) -> Figure:
+def drawn_sheet(views: Sequence[View], size: FloatVec3 | None) -> Figure:
     """All views on one figure: four groups, a row of three planes each."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -118,20 +118,20 @@ def title(example: Example) -> str:
 def _window(extent: Extent, whole: Box, size: FloatVec3) -> Box:
     """The box of an example with a margin that is as wide along every axis, not longer than a picture may be."""
     longest = max(length * step for length, step in zip(extent.box.shape, size, strict=True))
-    margin = vec3(max(2, round(MARGIN * longest / step)) for step in size)
+    margin = vec3(max(2, round(_MARGIN * longest / step)) for step in size)
     grown = extent.box.grown(margin).clipped(whole)
     centre = extent.centre
     near = Box(vec3(c - LONGEST // 2 for c in centre), vec3(c + LONGEST // 2 for c in centre))
     return grown.clipped(near)
 
 
-def _plane(axis: int, centre: Vec3, window: Box, volumes: tuple[Volume, Volume, Volume | None]) -> Plane:
+def _plane(axis: int, centre: Vec3, window: Box, volumes: tuple[Volume, Volume, Volume | None]) -> _Plane:
     start, stop = list(window.start), list(window.stop)
     start[axis], stop[axis] = centre[axis], centre[axis] + 1
     box = Box(vec3(start), vec3(stop))
     prediction, truth, image = (None if volume is None else volume.read(box).squeeze(axis) for volume in volumes)
     assert prediction is not None and truth is not None
-    return Plane(axis, centre[axis], prediction, truth, image)
+    return _Plane(axis, centre[axis], prediction, truth, image)
 
 
 def _legend(figure: Figure) -> None:
@@ -156,7 +156,7 @@ def _rows(place: SubFigure, rows: int) -> list[SubFigure]:
     return list(place.subfigures(rows, 1, squeeze=False).ravel())
 
 
-def _draw_plane(axes: Axes, example: Example, plane: Plane, size: FloatVec3 | None) -> None:
+def _draw_plane(axes: Axes, example: Example, plane: _Plane, size: FloatVec3 | None) -> None:
     down, right = (step for axis, step in enumerate(size or (1.0, 1.0, 1.0)) if axis != plane.axis)
     height, width = plane.truth.shape[0] * down, plane.truth.shape[1] * right
     axes.imshow(_background(plane), cmap="gray", vmin=0, vmax=1, extent=(0, width, height, 0), interpolation="nearest")
@@ -164,7 +164,7 @@ def _draw_plane(axes: Axes, example: Example, plane: Plane, size: FloatVec3 | No
     _draw_outlines(axes, plane.prediction, example.predictions, (down, right), (PREDICTION, LINE))
     axes.set(xticks=[], yticks=[])
     axes.set(xlim=(-EDGE * width, (1 + EDGE) * width), ylim=((1 + EDGE) * height, -EDGE * height))
-    axes.set_title(f"{NAMES[plane.axis]}, {'zyx'[plane.axis]} = {plane.at}", fontsize=7)
+    axes.set_title(f"{_NAMES[plane.axis]}, {'zyx'[plane.axis]} = {plane.at}", fontsize=7)
     _scale_bar(axes, width, height, "voxels" if size is None else "nm")
 
 
@@ -199,7 +199,7 @@ def _shortened(identity: int) -> str:
     return text if len(text) <= LONGEST_ID else "…" + text[-LONGEST_ID:]
 
 
-def _background(plane: Plane) -> NDArray[np.float64]:
+def _background(plane: _Plane) -> NDArray[np.float64]:
     """The image stretched from its 1st to its 99th percentile, or three greys: both labels, one, none."""
     if plane.image is None:
         return 0.97 - 0.17 * (plane.truth > 0) - 0.17 * (plane.prediction > 0)

@@ -26,11 +26,11 @@ from pipeline.instances.presets import instance_plan
 from pipeline.instances.settings import InstanceSettings
 from pipeline.model.spec import ModelSpec
 
-Map = NDArray[np.uint8]
+_Map = NDArray[np.uint8]
 Scores = dict[str, float]
 
-SEMANTIC = (*(round(0.05 * k, 2) for k in range(4, 19)), 0.92, 0.94, 0.96, 0.98)
-BOUNDARY = tuple(round(0.05 * k, 2) for k in range(2, 21))  # below 1.0: nearly everywhere
+_SEMANTIC = (*(round(0.05 * k, 2) for k in range(4, 19)), 0.92, 0.94, 0.96, 0.98)
+_BOUNDARY = tuple(round(0.05 * k, 2) for k in range(2, 21))  # below 1.0: nearly everywhere
 GROW_NM = (0.0, 10.0, 20.0, 30.0, 45.0, 60.0, 80.0, 100.0, 130.0, 160.0, 200.0, 250.0)
 MINIMUM_VOXELS = (0, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000)
 COARSE = {"seed_above": 6, "boundary_below": 5, "grow_nm": 3}  # values of each in the coarse grid
@@ -44,11 +44,11 @@ REMEMBERED = 3  # labels of seeds, 4 bytes a voxel each
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledPart:
     """The part with truth: uint8 maps and instance ids of one shape, z, y, x."""
 
-    semantic: Map
-    boundary: Map
+    semantic: _Map
+    boundary: _Map
     truth: NDArray[np.unsignedinteger]
     voxel_size_nm: FloatVec3
 
@@ -89,7 +89,7 @@ class Tuned:
     warnings: tuple[str, ...]
 
 
-Progress = Callable[[int, Candidate], None]
+_Progress = Callable[[int, Candidate], None]
 
 
 @dataclass
@@ -105,12 +105,12 @@ class Search:
         progress: called after each point with how many were tried and the best so far.
     """
 
-    labelled: Labelled
+    labelled: LabelledPart
     base: InstanceSettings
     spec: ModelSpec | None
     by: str = "mean"
     threads: int = 2
-    progress: Progress = lambda tried, best: None
+    progress: _Progress = lambda tried, best: None
     found: dict[Choice, Candidate] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -165,9 +165,9 @@ class Search:
         reaches = {int(reach / shortest + 1e-6): reach for reach in (*GROW_NM, self.present.grow_nm)}
         mask = self._grows_freely or self.plan.grow == "watershed"
         return {
-            "seed_above": _with(SEMANTIC, self.present.seed_above),
-            "boundary_below": _with(BOUNDARY, self.present.boundary_below),
-            "mask_above": _with(SEMANTIC, self.present.mask_above) if mask else (self.present.mask_above,),
+            "seed_above": _with(_SEMANTIC, self.present.seed_above),
+            "boundary_below": _with(_BOUNDARY, self.present.boundary_below),
+            "mask_above": _with(_SEMANTIC, self.present.mask_above) if mask else (self.present.mask_above,),
             "grow_nm": tuple(sorted(reaches.values())) if self._grows_freely else (self.present.grow_nm,),
         }
 
@@ -223,7 +223,7 @@ class Search:
         for least in self.minima:
             kept = int(np.count_nonzero(sizes >= least))
             if kept not in known:
-                known[kept] = scores(table.without_small_predictions(least))
+                known[kept] = scores_of_candidate(table.without_small_predictions(least))
             candidates.append(Candidate(choice, least, known[kept]))
         present = self.minima.index(self.plan.minimum_voxels)
         steps = {least: abs(number - present) for number, least in enumerate(self.minima)}
@@ -231,7 +231,9 @@ class Search:
 
     def _present(self) -> Candidate:
         least = self.plan.minimum_voxels
-        return Candidate(self.present, least, scores(self._table(self.present).without_small_predictions(least)))
+        return Candidate(
+            self.present, least, scores_of_candidate(self._table(self.present).without_small_predictions(least))
+        )
 
     def _table(self, choice: Choice) -> Contingency:
         """Overlaps of all instances, of whatever size, with the truth."""
@@ -267,7 +269,7 @@ class Search:
                 yield f"the best {name}, {value:g}, lies on the border of what was searched"
 
 
-def scores(table: Contingency) -> Scores:
+def scores_of_candidate(table: Contingency) -> Scores:
     """``iou``, ``ap50_95``, ``ap50``, ``ap75`` and the number of instances, as ``teramito evaluate`` counts them."""
     ranked = Ranked(table)
     by = {"ap50_95": THRESHOLDS, "ap50": (0.5,), "ap75": (0.75,)}

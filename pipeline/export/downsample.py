@@ -12,8 +12,9 @@ from math import sqrt
 
 import numpy as np
 
+from pipeline.arrays import Array
 from pipeline.geometry import FloatVec3, Vec3, float_vec3, vec3
-from pipeline.store.formats import Array, Kind
+from pipeline.store.formats import Kind
 
 MOST_MIPS = 8
 

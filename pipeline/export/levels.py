@@ -10,16 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from pipeline.arrays import Array
 from pipeline.errors import BadInput
 from pipeline.export.downsample import MOST_MIPS, downsample, mip_factors
 from pipeline.geometry import Box, FloatVec3, Vec3, vec3
 from pipeline.grid import Block, BlockGrid
-from pipeline.store.formats import Array, Kind
+from pipeline.store.formats import Kind
 from pipeline.store.formats.address import join
 from pipeline.store.formats.precomputed import DTYPES, create_precomputed, mip_levels
 from pipeline.store.volume import Volume
 
-CHUNK: Vec3 = (64, 64, 64)
+_CHUNK: Vec3 = (64, 64, 64)
 CHUNKS_PER_BLOCK = 2  # per axis: 128^3, at most 256^3 uint64 read for it (134 MB)
 
 
@@ -73,7 +74,7 @@ def downsampled(level: ExportLevel, block: Block, array: Array) -> Array:
 
 
 def export_levels(
-    base_url: str, layers: Sequence[Layer], chunk: Vec3 = CHUNK, most_mips: int = MOST_MIPS
+    base_url: str, layers: Sequence[Layer], chunk: Vec3 = _CHUNK, most_mips: int = MOST_MIPS
 ) -> list[ExportLevel]:
     """All levels of all layers, each layer's from fine to coarse: the order in which they must be written.
 

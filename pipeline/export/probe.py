@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.arrays import Array
 from pipeline.errors import BadInput
 from pipeline.export.levels import size_of
 from pipeline.geometry import Box, vec3
-from pipeline.store.formats import Array
 from pipeline.store.formats.precomputed import cloud_path, torn_chunk_errors
 from pipeline.store.volume import UNREADABLE, Volume
 

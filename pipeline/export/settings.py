@@ -19,14 +19,14 @@ def _new_names(value: Any) -> Any:
     return [new.get(name, name) for name in value] if isinstance(value, list | tuple) else value
 
 
-Layers = Annotated[tuple[LayerName, ...], BeforeValidator(_new_names)]
+_Layers = Annotated[tuple[LayerName, ...], BeforeValidator(_new_names)]
 
 
 class ExportSettings(Settings):
     """The Neuroglancer result."""
 
     chunk: PositiveVec3 = Field((64, 64, 64), description="Chunk of the precomputed layers, z y x.")
-    layers: Layers = Field(
+    layers: _Layers = Field(
         ("raw", "restored", "replaced", "semantic", "boundary", "segmentation"),
         description="Layers to write; restored and replaced (255 where a voxel was replaced) where denoise is on.",
     )

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
+from pipeline.arrays import Array, UInt8
 from pipeline.errors import BadInput
 from pipeline.geometry import Box, vec3
-from pipeline.image.quantise import UInt8, rounded
-from pipeline.store.formats import Array
+from pipeline.image.quantise import rounded
 from pipeline.store.volume import Volume
 
 SAMPLE_SHAPE = (4, 256, 256)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from numpy.typing import NDArray
 
+from pipeline.arrays import Float32, UInt8
 from pipeline.errors import BadInput
-from pipeline.image.resample import Float32
 
 
 def to_uint8(probability: NDArray[Any], name: str = "a probability map") -> NDArray[np.uint8]:
@@ -37,9 +36,6 @@ def to_uint8(probability: NDArray[Any], name: str = "a probability map") -> NDAr
             "Divide by its maximum, or give a uint8 map.",
         )
     return np.floor(probability * 255.0 + 0.5).astype(np.uint8)
-
-
-UInt8 = npt.NDArray[np.uint8]
 
 
 def rounded(grey: Float32) -> UInt8:

@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.arrays import Float32
 from pipeline.geometry import Box, Vec3, vec3
-
-Float32 = npt.NDArray[np.float32]
 
 
 def coarse_extent(extent: Vec3, scale: Vec3) -> Vec3:

@@ -21,7 +21,7 @@ from pipeline.instances.stored.labels import StoredLabels
 from pipeline.store.identity import digest, source_fingerprint
 
 
-def grown(work: Labelling, seeds: Labelled, maps: Maps) -> tuple[list[Step], Labelled]:
+def grow_steps(work: Labelling, seeds: Labelled, maps: Maps) -> tuple[list[Step], Labelled]:
     """The step grow: labels through the mask and without holes; each block's table names the instance of each."""
     assert isinstance(seeds.ids, Path)
     grow = GrowStage(
@@ -47,7 +47,7 @@ def grown(work: Labelling, seeds: Labelled, maps: Maps) -> tuple[list[Step], Lab
     return [step], Labelled(grow.grown, grow, offsets, grow.grown.tables, seeds.highest, grow.fingerprint)
 
 
-def selected(work: Labelling, found: Labelled) -> tuple[list[Step], Labelled]:
+def select_steps(work: Labelling, found: Labelled) -> tuple[list[Step], Labelled]:
     """The steps bridge, where asked for, and select: the final id of every label, in a table."""
     bridge = BridgeStage(
         found.provisional, found.fingerprint, work.directory.block_tables("bridge"), work.settings.join_gap

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.arrays import Array, Counts, Ids
 from pipeline.geometry import Vec3
 from pipeline.instances.canonical import counted, write_canonical
 from pipeline.instances.ops.fragments import FRAGMENT, Rows, merge_rows
@@ -23,13 +24,10 @@ from pipeline.instances.ops.relabel import numbered
 from pipeline.instances.ops.supermerge import Union
 from pipeline.instances.stages.supermerge import SuperMergeStage
 from pipeline.instances.stored.provisional import Provisional
-from pipeline.store.formats import Array
 from pipeline.store.partitions import Partitions, even_bounds
 from pipeline.store.tables import BlockTables, TableWriter, open_table, write_table
 
-Counts = npt.NDArray[np.int64]
-Ids = npt.NDArray[np.uint64]
-PARTITION = 2**18  # instances summed at once
+_PARTITION = 2**18  # instances summed at once
 
 
 def write_offsets(path: Path, counts: Counts) -> None:
@@ -190,7 +188,7 @@ def write_final(
 
 def _whole_instances(folder: Path, fragments: Fragments, joins: Joins, highest: int) -> Iterator[tuple[Ids, Rows]]:
     """The rows of whole provisional instances with their ids, one range of ids at a time."""
-    with Partitions(folder, even_bounds(1, highest + 1, PARTITION), FRAGMENT) as spilled:
+    with Partitions(folder, even_bounds(1, highest + 1, _PARTITION), FRAGMENT) as spilled:
         for ids, rows in fragments.parts():
             present, group = numbered(joins.root(ids))
             own = np.flatnonzero(group)

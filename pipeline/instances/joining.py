@@ -24,7 +24,7 @@ from pipeline.store.identity import digest
 from pipeline.store.tables import open_table
 
 
-def joined(work: Labelling, maps: Maps) -> tuple[list[Step], Labelled]:
+def join_steps(work: Labelling, maps: Maps) -> tuple[list[Step], Labelled]:
     """The steps label, stitch and merge: the provisional id of every fragment, in a table."""
     directory = work.directory
     label = label_stage(work, maps)

@@ -16,7 +16,7 @@ from pipeline.instances.table import Counted, Parts, Space, write_instance_table
 from pipeline.store.volume import Volume
 
 
-def relabelled(work: Labelling, steps: list[Step], found: Labelled, like: Volume) -> tuple[list[Step], Volume, str]:
+def relabel_steps(work: Labelling, steps: list[Step], found: Labelled, like: Volume) -> tuple[list[Step], Volume, str]:
     """The last step: final ids in every voxel, and the instance table."""
     assert isinstance(found.ids, Path)
     directory, grid = work.directory, work.grid

@@ -10,10 +10,10 @@ from pipeline.engine.step import Step
 from pipeline.image.frame import Frame
 from pipeline.image.maps import Maps
 from pipeline.image.mask import CoarseMask
-from pipeline.instances.choosing import grown, selected
-from pipeline.instances.joining import joined
+from pipeline.instances.choosing import grow_steps, select_steps
+from pipeline.instances.joining import join_steps
 from pipeline.instances.labelling import Labelling
-from pipeline.instances.numbering import relabelled
+from pipeline.instances.numbering import relabel_steps
 from pipeline.instances.plan import InstancePlan
 from pipeline.store.identity import identity
 from pipeline.store.volume import Volume
@@ -32,11 +32,11 @@ def instances_part(frame: Frame, settings: InstancePlan, tissue: CoarseMask | No
 
 def instance_steps(work: Labelling, maps: Maps) -> tuple[list[Step], Volume, str]:
     """The steps, the segmentation that they end with, and its fingerprint."""
-    steps, found = joined(work, maps)
+    steps, found = join_steps(work, maps)
     if work.grows:
-        more, found = grown(work, found, maps)
+        more, found = grow_steps(work, found, maps)
         steps += more
     if work.selects:
-        more, found = selected(work, found)
+        more, found = select_steps(work, found)
         steps += more
-    return relabelled(work, steps, found, maps.semantic)
+    return relabel_steps(work, steps, found, maps.semantic)

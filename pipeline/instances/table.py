@@ -18,13 +18,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as parquet
 
+from pipeline.arrays import Array
 from pipeline.errors import BadInput
 from pipeline.geometry import FloatVec3, Vec3
 from pipeline.instances.ops.fragments import FRAGMENT, merge_rows, reduced
 from pipeline.instances.ops.relabel import numbered
 from pipeline.instances.ops.shape import instance_table
 from pipeline.instances.ops.surface import DIRECTIONS
-from pipeline.store.formats import Array
 from pipeline.store.partitions import Partition, Partitions, even_bounds
 from pipeline.store.tables import BlockTables, open_table
 
@@ -117,7 +117,7 @@ def count_rows(path: Path) -> int:
     return sum(_metadata(part).num_rows for part in part_files(path))
 
 
-def totals(path: Path) -> tuple[int, int]:
+def table_totals(path: Path) -> tuple[int, int]:
     """The number of instances and of their voxels.
 
     Raises:

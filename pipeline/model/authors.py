@@ -25,8 +25,8 @@ from pipeline.model.spec import ModelSpec, Thresholds
 from pipeline.model.tensors import to_bytes
 
 PATCH = (32, 256, 256)
-OVERLAP = (16, 128, 128)
-THRESHOLDS = Thresholds(seed_semantic=0.9, seed_boundary=0.8)
+_OVERLAP = (16, 128, 128)
+_THRESHOLDS = Thresholds(seed_semantic=0.9, seed_boundary=0.8)
 """T1 and T2 of the published post-processing."""
 ARCHITECTURES = ("resunet-r", "resunet-h-code")
 _MARKS = {"resunet-r": ("downE.", "downC.", "upE."), "resunet-h-code": ("embed_in.", "convmod0.", "dconvmod0_o.")}
@@ -215,11 +215,11 @@ def _specification(
         options={"widths": _own_widths(network)},
         voxel_size_nm=voxel_size_nm,
         patch=PATCH,
-        overlap=OVERLAP,
+        overlap=_OVERLAP,
         normalisation=Normalisation(kind="fixed"),
         weights=weights,
         sha256=sha256,
-        thresholds=THRESHOLDS,
+        thresholds=_THRESHOLDS,
     )
 
 

@@ -19,8 +19,8 @@ Norm = Literal["none", "batch", "instance"]
 Padding = Literal["replicate", "zeros"]
 Unit = Literal["acb", "residual", "se", "eca"]
 Upsampling = Literal["interpolate", "transposed"]
-Width = Annotated[int, Field(ge=1)]
-Widths = tuple[Width, Width, Width, Width, Width]
+OptionWidth = Annotated[int, Field(ge=1)]
+Widths = tuple[OptionWidth, OptionWidth, OptionWidth, OptionWidth, OptionWidth]
 PUBLISHED_WIDTHS = (28, 36, 48, 64, 80)
 CODE_WIDTHS = (16, 32, 48, 64, 80)
 FILE_KINDS: Mapping[str, tuple[str, ...]] = {"torchscript": (".pt", ".ts", ".pth"), "exported": (".pt2",)}

@@ -18,11 +18,11 @@ from pipeline.model.folding import OneDnnConv3d
 from pipeline.model.interpolation import InterpolationNet
 from pipeline.model.noise2noise import Noise2NoiseNet, as_convolution
 from pipeline.model.registry import refuse_mismatches
-from pipeline.model.restorer_spec import Kind, RestorerSpec, Unsharp, load_restorer_spec, restorer_path
+from pipeline.model.restorer_spec import RestorerKind, RestorerSpec, Unsharp, load_restorer_spec, restorer_path
 from pipeline.model.spec import pinned_bytes
 from pipeline.model.tensors import from_bytes
 
-NETWORKS: Mapping[Kind, type[nn.Module]] = {"interpolation": InterpolationNet, "noise2noise": Noise2NoiseNet}
+NETWORKS: Mapping[RestorerKind, type[nn.Module]] = {"interpolation": InterpolationNet, "noise2noise": Noise2NoiseNet}
 _loaded: dict[tuple[Path, str], LoadedRestorer] = {}
 _one_at_a_time = threading.Lock()
 

@@ -20,7 +20,7 @@ INTERPOLATION_WIDTHS = (32, 64, 128, 256, 512, 512)
 INTERPOLATION_TAPS = 51
 NOISE2NOISE_WIDTH = 48
 NOISE2NOISE_POOLINGS = 5
-Kind = Literal["interpolation", "noise2noise"]
+RestorerKind = Literal["interpolation", "noise2noise"]
 Width = Annotated[int, Field(ge=1)]
 _STRICT = ConfigDict(strict=True, extra="forbid", frozen=True)
 _ONLY_MODELS = {"architecture", "thresholds", "normalisation"}
@@ -71,20 +71,20 @@ class Noise2NoiseOptions(BaseModel):
         return 1 << NOISE2NOISE_POOLINGS
 
 
-OPTIONS: Mapping[Kind, type[InterpolationOptions] | type[Noise2NoiseOptions]] = {
+_OPTIONS: Mapping[RestorerKind, type[InterpolationOptions] | type[Noise2NoiseOptions]] = {
     "interpolation": InterpolationOptions,
     "noise2noise": Noise2NoiseOptions,
 }
 
 
-def fill_options(kind: Kind, options: dict[str, Any]) -> InterpolationOptions | Noise2NoiseOptions:
+def fill_options(kind: RestorerKind, options: dict[str, Any]) -> InterpolationOptions | Noise2NoiseOptions:
     """Check the options of a network, and fill in those that are not given, in place.
 
     Raises:
         ValueError: one is unknown or cannot be; names it.
     """
     try:
-        checked = OPTIONS[kind].model_validate_json(json.dumps(options))
+        checked = _OPTIONS[kind].model_validate_json(json.dumps(options))
     except ValidationError as error:
         where, said = _first_error(error)
         raise ValueError(f"options of {kind}: {where}: {said}") from None
@@ -126,7 +126,7 @@ class RestorerSpec(BaseModel):
 
     name: str
     description: str = ""
-    kind: Kind
+    kind: RestorerKind
     options: dict[str, Any] = Field(default_factory=dict)
     multiple: int = Field(ge=1)
     patch: tuple[int, int] = (256, 256)

@@ -17,7 +17,7 @@ from pipeline.geometry import Vec3, vec3
 from pipeline.phantom.noise import Words, hashed, uniform
 from pipeline.phantom.shapes import Chains, Doubles
 
-CELL_NM = 1280.0
+DOMAIN_NM = 1280.0
 SLOTS = 5  # candidates a cell: three free ones, and companions of the first two
 FREE = 3
 REACH_NM = 2300.0  # no part of a mitochondrion is farther than this from its cell
@@ -63,8 +63,8 @@ def mitochondria(seed: int, low: Doubles, high: Doubles) -> Mitochondria:
 
 def ids(found: Mitochondria, extent_nm: Doubles) -> NDArray[np.uint64]:
     """Global ids, uint64 > 0, stable for an extent; above 2^32 for a petavoxel."""
-    margin = int(REACH_NM // CELL_NM) + 1
-    _, ny, nx = vec3(extent_nm // CELL_NM + 1 + 2 * margin)
+    margin = int(REACH_NM // DOMAIN_NM) + 1
+    _, ny, nx = vec3(extent_nm // DOMAIN_NM + 1 + 2 * margin)
     z, y, x = ((found.cell[:, axis] + margin).astype(np.uint64) for axis in range(3))
     number = (z * np.uint64(ny) + y) * np.uint64(nx) + x
     return number * np.uint64(SLOTS) + found.slot.astype(np.uint64) + np.uint64(1)
@@ -72,7 +72,7 @@ def ids(found: Mitochondria, extent_nm: Doubles) -> NDArray[np.uint64]:
 
 def _meeting(seed: int, low: Doubles, high: Doubles) -> Mitochondria:
     """The candidates whose bounding boxes meet the box."""
-    cell, slot = _cells(vec3((low - REACH_NM) // CELL_NM), vec3((high + REACH_NM) // CELL_NM))
+    cell, slot = _cells(vec3((low - REACH_NM) // DOMAIN_NM), vec3((high + REACH_NM) // DOMAIN_NM))
     words = hashed(seed, _STREAM, cell[:, 0], cell[:, 1], cell[:, 2], slot)
     exists = uniform(words, 0) < np.where(slot >= FREE, 0.6, 0.95)
     cell, slot, words = cell[exists], slot[exists], words[exists]
@@ -100,7 +100,7 @@ def _grown(
     bend, twist = _direction(model, 20), _direction(model, 30)
     t = np.linspace(-1.0, 1.0, _TRUNK + 1)[None, :, None]
     length = half[:, None, None]
-    centre = (cell + np.stack([uniform(model, 5 + axis) for axis in range(3)], axis=1)) * CELL_NM
+    centre = (cell + np.stack([uniform(model, 5 + axis) for axis in range(3)], axis=1)) * DOMAIN_NM
     line = centre[:, None, :] + length * (
         direction[:, None, :] * t + bend[:, None, :] * (0.3 * t * t - 0.1) + twist[:, None, :] * (0.5 * (t * t * t - t))
     )

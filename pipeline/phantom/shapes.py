@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pipeline.phantom.noise import Floats
 
 Doubles = NDArray[np.float64]
-Slices = tuple[slice, slice, slice]
+SliceSpans = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Chains:
         )
 
 
-def window(axes: Sequence[Doubles], low: Doubles, high: Doubles) -> Slices:
+def window(axes: Sequence[Doubles], low: Doubles, high: Doubles) -> SliceSpans:
     """The indices of sorted coordinate ``axes`` that lie in ``low .. high``."""
     z, y, x = (
         slice(int(np.searchsorted(axis, a, "left")), int(np.searchsorted(axis, b, "right")))
@@ -64,7 +64,7 @@ def window(axes: Sequence[Doubles], low: Doubles, high: Doubles) -> Slices:
     return z, y, x
 
 
-def depth(chains: Chains, number: int, axes: Sequence[Doubles], floor: float) -> tuple[Slices, Floats] | None:
+def depth(chains: Chains, number: int, axes: Sequence[Doubles], floor: float) -> tuple[SliceSpans, Floats] | None:
     """The depth of one chain where it may exceed ``floor`` (nm, negative), and ``floor`` around it.
 
     Args:

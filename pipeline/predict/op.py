@@ -15,11 +15,12 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.arrays import Float32, UInt8
 from pipeline.geometry import Box, Vec3, vec3
 from pipeline.image.lattice import Lattice, WeightKind
 from pipeline.image.padding import EMPTY_WINDOW, empty_voxels
-from pipeline.image.quantise import UInt8, quantised, rounded
-from pipeline.image.resample import Float32, block_mean, coarse_box, coarse_extent, fine_box, interpolate
+from pipeline.image.quantise import quantised, rounded
+from pipeline.image.resample import block_mean, coarse_box, coarse_extent, fine_box, interpolate
 from pipeline.predict.tta import Tta, mean_probability, variants
 
 

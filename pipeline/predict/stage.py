@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.arrays import Float32
 from pipeline.engine.stage import BlockResult, Stopwatch
 from pipeline.errors import BadInput
 from pipeline.grid import Block, BlockGrid
 from pipeline.image.grey import GreyScale, require_finite
-from pipeline.image.resample import Float32
 from pipeline.model.device import picked_device
 from pipeline.model.ensemble import Member
 from pipeline.model.load import LoadedModel, load_model

@@ -14,9 +14,9 @@ from itertools import product
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
-Float32 = npt.NDArray[np.float32]
+from pipeline.arrays import Float32
+
 Tta = Literal[0, 4, 8, 16]
 CHOICES: tuple[Tta, ...] = (0, 4, 8, 16)
 

@@ -16,7 +16,7 @@ from pipeline.model.ensemble import Member, load_members
 from pipeline.predict.op import PredictOp
 from pipeline.predict.plan import planned_op
 from pipeline.run.config import RunConfig
-from pipeline.run.recorded import located, tissue_mask
+from pipeline.run.recorded import tissue_mask, with_absolute_addresses
 from pipeline.store.volume import Volume, open_volume, required_voxel_size
 
 
@@ -63,7 +63,7 @@ def make_plan(config: RunConfig) -> Plan:
     grid = BlockGrid(source.shape, block_shape(config.block.shape, source.shape, patch))
     grey, histogram = sample_grey(source)
     denoising = plan_denoising(config.denoise, source, size, config.input, config.predict.batch)
-    found = located(config)
+    found = with_absolute_addresses(config)
     return Plan(
         config=found,
         source=source,

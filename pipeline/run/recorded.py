@@ -18,7 +18,7 @@ from pipeline.store.formats.address import is_remote
 from pipeline.store.volume import Volume
 
 
-def absolute(address: str) -> str:
+def absolute_address(address: str) -> str:
     """An address that means the same in any folder: a run is verified and resumed from anywhere."""
     prefix = "precomputed://" if address.startswith("precomputed://") else ""
     rest = address.removeprefix(prefix)
@@ -32,15 +32,15 @@ def absolute_model(model: str) -> str:
     return str(Path(model).absolute()) if model.endswith(".json") else model
 
 
-def located(config: RunConfig) -> RunConfig:
+def with_absolute_addresses(config: RunConfig) -> RunConfig:
     """The same configuration with absolute addresses."""
     models = tuple(map(absolute_model, config.models))
     denoise = config.denoise
     if denoise.mode != "off":
-        mask = None if denoise.mask is None else absolute(denoise.mask)
+        mask = None if denoise.mask is None else absolute_address(denoise.mask)
         denoise = denoise.model_copy(update={"model": absolute_model(denoise.model), "mask": mask})
     model = models[0] if len(models) == 1 else models
-    return config.model_copy(update={"input": absolute(config.input), "model": model, "denoise": denoise})
+    return config.model_copy(update={"input": absolute_address(config.input), "model": model, "denoise": denoise})
 
 
 def old_layer_names(directory: RunDirectory) -> dict[str, str]:
@@ -61,9 +61,9 @@ def recorded_settings(config: RunConfig | InstancesConfig, old_names: Mapping[st
         settings["export"]["layers"] = exported_names(config.export, denoises=False)
     settings["export"]["layers"] = [old_names.get(name, name) for name in settings["export"]["layers"]]
     if isinstance(config, InstancesConfig):
-        settings.update({name: absolute(getattr(config, name)) for name in ("semantic", "boundary")})
+        settings.update({name: absolute_address(getattr(config, name)) for name in ("semantic", "boundary")})
     if config.instances.tissue_mask is not None:
-        settings["instances"]["tissue_mask"] = absolute(config.instances.tissue_mask)
+        settings["instances"]["tissue_mask"] = absolute_address(config.instances.tissue_mask)
     return settings
 
 
@@ -89,4 +89,4 @@ def tissue_mask(config: RunConfig | InstancesConfig, source: Volume) -> CoarseMa
         BadInput: see ``pipeline.image.mask.open_mask``.
     """
     address = config.instances.tissue_mask
-    return None if address is None else open_mask(absolute(address), source, "the tissue mask")
+    return None if address is None else open_mask(absolute_address(address), source, "the tissue mask")

@@ -13,7 +13,7 @@ from pipeline.engine.directory import RunDirectory
 from pipeline.engine.status import missing_blocks, status_of
 from pipeline.engine.step import Step, stages_of
 from pipeline.errors import BadInput, StageFailed
-from pipeline.instances.table import totals
+from pipeline.instances.table import table_totals
 from pipeline.store.files import write_whole
 
 
@@ -54,7 +54,7 @@ class Incomplete(StageFailed):
 
 def write_report(directory: RunDirectory, facts: Mapping[str, Any]) -> dict[str, Any]:
     """Write ``report.json`` of a verified run and return it; ``facts`` say what was run on what."""
-    instances, voxels = totals(directory.instances)
+    instances, voxels = table_totals(directory.instances)
     report = {
         "complete": True,
         "teramito": __version__,

@@ -20,22 +20,23 @@ import h5py
 import numpy as np
 import tifffile
 
+from pipeline.arrays import Array
 from pipeline.errors import BadInput
 from pipeline.geometry import Box, FloatVec3, Vec3, vec3
 from pipeline.grid import BlockGrid
-from pipeline.store.formats import Array, Handle, Kind, ome_zarr, precomputed
-from pipeline.store.formats.address import HDF5, TIFF_ENDINGS, absolute, exists, is_remote, join
+from pipeline.store.formats import Handle, Kind, ome_zarr, precomputed
+from pipeline.store.formats.address import HDF5, TIFF_ENDINGS, absolute_url, exists, is_remote, join
 from pipeline.store.volume import Volume, open_volume
 
-Progress = Callable[[int, int], None]
-CHUNK: Vec3 = (64, 64, 64)  # precomputed: what Neuroglancer fetches for one view
+_Progress = Callable[[int, int], None]
+_CHUNK: Vec3 = (64, 64, 64)  # precomputed: what Neuroglancer fetches for one view
 ZARR_CHUNK: Vec3 = (64, 128, 128)
 BLOCK: Vec3 = (64, 1024, 1024)  # flat and wide: a TIFF page then decodes once, and 64 MiB of uint8
 SLAB_BYTES = 256 * 2**20
 OME_DTYPES = ("int8", "int16", "int32", "uint8", "uint16", "uint32", "float32", "float64")
 
 
-def convert(source: Volume, target_url: str, block: Vec3 | None = None, progress: Progress | None = None) -> Volume:
+def convert(source: Volume, target_url: str, block: Vec3 | None = None, progress: _Progress | None = None) -> Volume:
     """Copy ``source`` to ``target_url`` and return the new volume.
 
     Voxel size and offset are kept where the format can hold them: TIFF holds no offset, precomputed only whole voxels
@@ -52,15 +53,15 @@ def convert(source: Volume, target_url: str, block: Vec3 | None = None, progress
     """
     report = progress or (lambda done, total: None)
     if target_url.startswith("precomputed://") or target_url.endswith(".precomputed"):
-        return _to_precomputed(source, absolute(target_url.removeprefix("precomputed://")), block, report)
+        return _to_precomputed(source, absolute_url(target_url.removeprefix("precomputed://")), block, report)
     if match := HDF5.match(target_url):
-        return _to_hdf5(source, absolute(match["url"]), match["path"] or "volume", block, report)
+        return _to_hdf5(source, absolute_url(match["url"]), match["path"] or "volume", block, report)
     if target_url.lower().endswith(TIFF_ENDINGS):
-        return _to_tiff(source, absolute(target_url), report)
-    return _to_zarr(source, absolute(target_url), block, report)
+        return _to_tiff(source, absolute_url(target_url), report)
+    return _to_zarr(source, absolute_url(target_url), block, report)
 
 
-def _to_zarr(source: Volume, url: str, block: Vec3 | None, report: Progress) -> Volume:
+def _to_zarr(source: Volume, url: str, block: Vec3 | None, report: _Progress) -> Volume:
     _require_absent(url)
     grid, chunk = _grid(source, block, ZARR_CHUNK, url)
     stored = BlockGrid(source.shape, chunk).padded_extent
@@ -72,10 +73,10 @@ def _to_zarr(source: Volume, url: str, block: Vec3 | None, report: Progress) -> 
     return open_volume(url)
 
 
-def _to_precomputed(source: Volume, url: str, block: Vec3 | None, report: Progress) -> Volume:
+def _to_precomputed(source: Volume, url: str, block: Vec3 | None, report: _Progress) -> Volume:
     _require_absent(url)
     size = _required_size(source)
-    grid, chunk = _grid(source, block, CHUNK, url)
+    grid, chunk = _grid(source, block, _CHUNK, url)
     dtype = "uint8" if source.dtype == "bool" else source.dtype
     kind: Kind = "segmentation" if dtype in ("uint32", "uint64") else "image"
     with _published(url, "info") as (place, hidden):
@@ -86,7 +87,7 @@ def _to_precomputed(source: Volume, url: str, block: Vec3 | None, report: Progre
     return open_volume(f"precomputed://{url}")
 
 
-def _to_hdf5(source: Volume, url: str, path: str, block: Vec3 | None, report: Progress) -> Volume:
+def _to_hdf5(source: Volume, url: str, path: str, block: Vec3 | None, report: _Progress) -> Volume:
     _require_local(url)
     _require_absent(url)
     grid, chunk = _grid(source, block, ZARR_CHUNK, url)
@@ -98,7 +99,7 @@ def _to_hdf5(source: Volume, url: str, path: str, block: Vec3 | None, report: Pr
     return open_volume(f"{url}:{path}")
 
 
-def _to_tiff(source: Volume, url: str, report: Progress) -> Volume:
+def _to_tiff(source: Volume, url: str, report: _Progress) -> Volume:
     _require_local(url)
     _require_absent(url)
     ome = source.dtype in OME_DTYPES and source.shape[0] > 1  # OME-TIFF knows no other dtypes, and drops an axis of 1
@@ -113,7 +114,7 @@ def _to_tiff(source: Volume, url: str, report: Progress) -> Volume:
     return open_volume(url)
 
 
-def _copy(source: Volume, grid: BlockGrid, target: Handle, report: Progress) -> None:
+def _copy(source: Volume, grid: BlockGrid, target: Handle, report: _Progress) -> None:
     for done, block in enumerate(grid, start=1):
         target.write(block.core, source.read(block.core))
         report(done, len(grid))
@@ -132,7 +133,7 @@ class _DatasetWriter:
         self._dataset[box.slices()] = array
 
 
-def _planes(source: Volume, slabs: BlockGrid, report: Progress) -> Iterator[Array]:
+def _planes(source: Volume, slabs: BlockGrid, report: _Progress) -> Iterator[Array]:
     """The slices in order, read slab by slab; a slab counts as done when the next one is asked for."""
     for slab in slabs:
         if slab.number:

@@ -16,9 +16,9 @@ import numpy as np
 from numcodecs import Zstd
 from numpy.typing import NDArray
 
+from pipeline.arrays import Array
 from pipeline.errors import BadInput
 from pipeline.store.files import write_whole
-from pipeline.store.formats import Array
 
 _HEAD = 2**15  # bytes that are read at first; rows and faces of most blocks lie in them
 _FOLDER_SIZE = 1000  # files a folder; folders of 10^6 files are slow on every network file system

@@ -15,12 +15,13 @@ from typing import TypeVar
 
 import numpy as np
 
+from pipeline.arrays import Array
 from pipeline.errors import BadInput
 from pipeline.geometry import Box, FloatVec3, Vec3, float_vec3, vec3
-from pipeline.store.formats import Array, Description, Handle, format_module
+from pipeline.store.formats import Description, Handle, format_module
 from pipeline.store.formats.address import Address, Span, parse
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 # A reset connection, a server that is busy: worth another try. Everything else is raised as it is.
 TRANSIENT = (ConnectionError, TimeoutError, InterruptedError)
@@ -197,7 +198,7 @@ def _opened(format_name: str, url: str, path: str, _geometry: tuple[str, Vec3, V
     return format_module(format_name).open_handle(url, path)
 
 
-def _retried(call: Callable[[], T]) -> T:
+def _retried(call: Callable[[], _T]) -> _T:
     for delay in RETRY_DELAYS_S:
         try:
             return call()

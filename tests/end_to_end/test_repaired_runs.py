@@ -16,7 +16,7 @@ from pipeline.engine.arrays import create_if_missing, stored_volume
 from pipeline.engine.directory import RunDirectory
 from pipeline.geometry import Box
 from pipeline.grid import BlockGrid
-from pipeline.instances.table import totals
+from pipeline.instances.table import table_totals
 from pipeline.run.config import InstancesConfig
 from pipeline.run.job import Job
 from pipeline.run.jobs import instances_job
@@ -102,7 +102,7 @@ def test_an_instance_table_that_was_deleted_is_made_again(tmp_path: Path) -> Non
     run_bare(job(tmp_path), None)
     shutil.rmtree(tmp_path / "out" / "instances.parquet")
     assert run_bare(job(tmp_path), None) is not None
-    assert totals(tmp_path / "out" / "instances.parquet") == (2, int(two_objects().sum()))
+    assert table_totals(tmp_path / "out" / "instances.parquet") == (2, int(two_objects().sum()))
 
 
 @pytest.mark.parametrize("grow", ["none", "mask"])
@@ -120,7 +120,7 @@ def test_after_a_mended_input_nothing_made_of_the_old_one_is_left(tmp_path: Path
     assert run_bare(job(tmp_path, grow=grow), None) is not None
     require_verified(job(tmp_path, grow=grow).steps, run)
     assert np.array_equal(segmentation(tmp_path) > 0, mended)
-    assert totals(run.instances) == (2, int(mended.sum()))
+    assert table_totals(run.instances) == (2, int(mended.sum()))
     arrays = {
         path.name: open_volume(str(path)).read(Box.of_shape(SHAPE)) > 0 for path in (run.root / "arrays").iterdir()
     }

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from tiny_run import phantom_values
 
 from pipeline.model.restorer import NETWORKS
-from pipeline.model.restorer_spec import Kind
+from pipeline.model.restorer_spec import RestorerKind
 from pipeline.model.tensors import to_bytes
 from pipeline.store.volume import open_volume
 
-OPTIONS: Mapping[Kind, dict[str, Any]] = {
+OPTIONS: Mapping[RestorerKind, dict[str, Any]] = {
     "interpolation": {"widths": [2, 3, 4], "taps": 3},
     "noise2noise": {"width": 3},
 }
@@ -27,7 +27,7 @@ FACTOR = (1, 4, 4)
 GREY = 0  # of a damaged voxel: as where nothing was imaged
 
 
-def write_tiny_restorer(folder: Path, kind: Kind = "interpolation", seed: int = 0, **changes: Any) -> Path:
+def write_tiny_restorer(folder: Path, kind: RestorerKind = "interpolation", seed: int = 0, **changes: Any) -> Path:
     """A restorer that is nearly the mean of the neighbours, or nearly what random weights make; its .json."""
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)

@@ -24,7 +24,7 @@ from pipeline.engine.directory import open_ledger
 from pipeline.engine.executor import PicklingExecutor, SerialExecutor, ThreadsExecutor
 from pipeline.errors import BadInput, RunCancelled, RunConflict, StageFailed
 from pipeline.evaluation import Contingency
-from pipeline.evaluation.comparison import comparison, contingency, evaluate, overlaps
+from pipeline.evaluation.comparison import compared_blocks, comparison, contingency, evaluate
 from pipeline.evaluation.config import EvaluateConfig
 from pipeline.evaluation.scores import PRESETS, Scoring, instance_scores
 from pipeline.geometry import Box, Vec3
@@ -213,7 +213,7 @@ def test_the_sheet_is_drawn_again_only_when_it_would_show_something_else(
     sheet = tmp_path / "out" / "sheet.png"
     first = sheet.read_bytes()
     with monkeypatch.context() as unreadable:
-        unreadable.setattr("pipeline.evaluation.comparison.located", lambda *_: pytest.fail("voxels were read"))
+        unreadable.setattr("pipeline.evaluation.comparison.located_examples", lambda *_: pytest.fail("voxels were read"))
         scores(*words, "--size-limits", "100,200", "--sheet", tmp_path / "copy.png")
     assert sheet.read_bytes() == first == (tmp_path / "copy.png").read_bytes()
     scores(*words, "--preset", "challenge2021")
@@ -254,7 +254,7 @@ def test_the_directory_of_a_run_stands_for_its_segmentation(tmp_path: Path, laye
 def test_targets_that_cannot_be_written_are_refused_before_any_work(
     pair: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.commands.evaluate.overlaps", lambda *_: pytest.fail("it was compared"))
+    monkeypatch.setattr("flows.commands.evaluate.compared_blocks", lambda *_: pytest.fail("it was compared"))
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "file").touch()
     for words, expected in (
@@ -286,7 +286,7 @@ def test_class_maps_get_an_iou_a_class(tmp_path: Path) -> None:
 
 KILLED = """
 import os, signal, sys
-from pipeline.evaluation.comparison import comparison, overlaps
+from pipeline.evaluation.comparison import comparison, compared_blocks
 from pipeline.evaluation.config import EvaluateConfig
 from pipeline.engine.executor import ThreadsExecutor
 
@@ -299,7 +299,7 @@ def watch(step, stage):
 p, t, out = sys.argv[1:]
 made = comparison(EvaluateConfig(prediction=p, truth=t, output=out, block={"shape": (4, 10, 12)}))
 with made.opened() as directory:
-    overlaps(made, directory, ThreadsExecutor(2), watch)
+    compared_blocks(made, directory, ThreadsExecutor(2), watch)
 """
 
 
@@ -330,7 +330,7 @@ def test_a_cancelled_comparison_keeps_its_blocks(pair: tuple[str, str], tmp_path
 
     made = comparison(config)
     with made.opened() as directory, pytest.raises(RunCancelled):
-        overlaps(made, directory, SerialExecutor(), cancel)
+        compared_blocks(made, directory, SerialExecutor(), cancel)
     with made.opened() as directory, open_ledger(directory, made.stage(directory)) as ledger:
         assert ledger.done_count == 3
 
@@ -395,7 +395,7 @@ def test_blocks_that_are_background_in_both_take_no_file(tmp_path: Path) -> None
     volume = stored(tmp_path, "p", array)
     made = comparison(config_of((str(volume), str(volume)), tmp_path / "out"))
     with made.opened() as directory:
-        table = overlaps(made, directory, SerialExecutor())
+        table = compared_blocks(made, directory, SerialExecutor())
     assert [path.name for path in (tmp_path / "out" / "tables").rglob("*.arrays")] == ["0.arrays"]
     assert (table.prediction.tolist(), table.voxels.tolist()) == ([0, 1], [array.size - 3, 3])
 

@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.evaluation import Contingency
-from pipeline.evaluation.examples import Example, chosen, located
-from pipeline.evaluation.sheet import LONGEST, View, drawn, png, title, view
+from pipeline.evaluation.examples import Example, chosen_examples, located_examples
+from pipeline.evaluation.sheet import LONGEST, View, drawn_sheet, example_view, png, title
 from pipeline.geometry import Box, Vec3
 from pipeline.grid import BlockGrid
 from pipeline.pictures.outlines import outlines
@@ -56,15 +56,17 @@ def by_group(examples: list[Example]) -> dict[str, list[tuple[tuple[int, ...], t
 
 def views_of(volumes: tuple[Volume, Volume], block: Vec3, raw: Volume | None = None) -> list[View]:
     prediction, truth = (volume.read(volume.box) for volume in volumes)
-    examples = chosen(Contingency.of(prediction, truth))
+    examples = chosen_examples(Contingency.of(prediction, truth))
     grid = BlockGrid(SHAPE, block)
     tables = [(b.number, Contingency.of(prediction[b.core.slices()], truth[b.core.slices()])) for b in grid]
-    extents = located(examples, tables, grid, *volumes)
-    return [view(one, place, (*volumes, raw), ANISOTROPIC) for one, place in zip(examples, extents, strict=True)]
+    extents = located_examples(examples, tables, grid, *volumes)
+    return [
+        example_view(one, place, (*volumes, raw), ANISOTROPIC) for one, place in zip(examples, extents, strict=True)
+    ]
 
 
 def test_the_planted_errors_are_the_ones_that_are_shown() -> None:
-    groups = by_group(chosen(Contingency.of(*planted())))
+    groups = by_group(chosen_examples(Contingency.of(*planted())))
     assert groups["false merges"] == [((HUGE,), (1, 2))]
     assert groups["false splits"] == [((6, 7), (3,))]
     assert groups["best"][0] == ((4,), (4,))
@@ -73,12 +75,12 @@ def test_the_planted_errors_are_the_ones_that_are_shown() -> None:
 
 def test_a_touch_is_neither_a_merge_nor_a_split() -> None:
     table = Contingency.of(np.repeat([1, 1, 0], [10, 4, 6]), np.repeat([1, 2, 2], [10, 4, 6]))
-    assert {"false merges", "false splits"}.isdisjoint(by_group(chosen(table)))
+    assert {"false merges", "false splits"}.isdisjoint(by_group(chosen_examples(table)))
 
 
 def test_empty_volumes_have_no_examples_and_an_empty_sheet() -> None:
-    assert chosen(Contingency.merged(())) == []
-    assert png(drawn([], None)).startswith(b"\x89PNG")
+    assert chosen_examples(Contingency.merged(())) == []
+    assert png(drawn_sheet([], None)).startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("block", [(4, 10, 12), (5, 7, 24), (1, 20, 5)])
@@ -110,8 +112,8 @@ def test_only_blocks_that_hold_an_example_are_read(volumes: tuple[Volume, Volume
             read.append(box)
             return volumes[0].read(box)
 
-    (perfect,) = (one for one in chosen(Contingency.of(prediction, truth)) if one.truths == (4,))
-    (place,) = located([perfect], tables, grid, Watched(), volumes[1])  # type: ignore[arg-type]
+    (perfect,) = (one for one in chosen_examples(Contingency.of(prediction, truth)) if one.truths == (4,))
+    (place,) = located_examples([perfect], tables, grid, Watched(), volumes[1])  # type: ignore[arg-type]
     assert place.box == Box((2, 2, 14), (5, 7, 18))
     assert [str(box) for box in read] == ["[0:4,0:10,12:24]", "[4:8,0:10,12:24]"]
 
@@ -121,7 +123,7 @@ def test_of_planes_that_show_as_much_the_middle_one_is_taken(tmp_path: Path) -> 
     box[2:9, 5:10, 4:15] = 1
     volume = stored(tmp_path, "box", box)
     table = Contingency.of(box, box)
-    (place,) = located(chosen(table), [(0, table)], BlockGrid(SHAPE, SHAPE), volume, volume)
+    (place,) = located_examples(chosen_examples(table), [(0, table)], BlockGrid(SHAPE, SHAPE), volume, volume)
     assert place.centre == (5, 7, 9)
 
 
@@ -135,7 +137,7 @@ def test_outlines_run_between_pixels_of_different_labels() -> None:
 
 def test_a_panel_has_the_proportions_of_the_tissue_and_a_scale_in_nm(volumes: tuple[Volume, Volume]) -> None:
     views = [one for one in views_of(volumes, SHAPE) if one.example.group == "best"][:1]
-    (xy, xz, yz) = drawn(views, ANISOTROPIC).axes
+    (xy, xz, yz) = drawn_sheet(views, ANISOTROPIC).axes
     for axes, plane, step in ((xy, 0, (10, 10)), (xz, 1, (40, 10)), (yz, 2, (40, 10))):
         rows, columns = views[0].planes[plane].truth.shape
         assert axes.images[0].get_extent() == [0, columns * step[1], rows * step[0], 0]
@@ -144,16 +146,16 @@ def test_a_panel_has_the_proportions_of_the_tissue_and_a_scale_in_nm(volumes: tu
 
 
 def test_without_a_voxel_size_the_scale_is_in_voxels(volumes: tuple[Volume, Volume]) -> None:
-    figure = drawn(views_of(volumes, SHAPE)[:1], None)
+    figure = drawn_sheet(views_of(volumes, SHAPE)[:1], None)
     assert any(text.get_text().endswith(" voxels") for text in figure.axes[0].texts)
 
 
 def test_the_image_is_drawn_where_there_is_one(volumes: tuple[Volume, Volume], tmp_path: Path) -> None:
     grey = np.arange(np.prod(SHAPE)).reshape(SHAPE).astype(np.uint16)
     views = views_of(volumes, SHAPE, stored(tmp_path, "raw", grey))
-    picture = drawn(views[:1], ANISOTROPIC).axes[0].images[0].get_array()
+    picture = drawn_sheet(views[:1], ANISOTROPIC).axes[0].images[0].get_array()
     assert picture is not None and len(np.unique(picture)) > 3
-    without = drawn(views_of(volumes, SHAPE)[:1], ANISOTROPIC).axes[0].images[0].get_array()
+    without = drawn_sheet(views_of(volumes, SHAPE)[:1], ANISOTROPIC).axes[0].images[0].get_array()
     assert without is not None and len(np.unique(without)) <= 3
 
 
@@ -169,8 +171,8 @@ def test_pictures_of_a_long_instance_are_cut_around_the_planes(tmp_path: Path) -
     line = np.zeros((1, 4, 3 * LONGEST), np.uint8)
     line[0, 1:3, 20:-20] = 1
     volume = stored(tmp_path, "line", line)
-    (example, *_) = chosen(Contingency.of(line, line))
+    (example, *_) = chosen_examples(Contingency.of(line, line))
     grid = BlockGrid(volume.shape, volume.shape)
-    (place,) = located([example], [(0, Contingency.of(line, line))], grid, volume, volume)
-    shapes = [plane.truth.shape for plane in view(example, place, (volume, volume, None), None).planes]
+    (place,) = located_examples([example], [(0, Contingency.of(line, line))], grid, volume, volume)
+    shapes = [plane.truth.shape for plane in example_view(example, place, (volume, volume, None), None).planes]
     assert max(map(max, shapes)) <= LONGEST

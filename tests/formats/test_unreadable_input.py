@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import zarr
 
+from pipeline.arrays import Array
 from pipeline.errors import BadInput
 from pipeline.geometry import Box
 from pipeline.store import volume as volume_module
-from pipeline.store.formats import Array, Description
+from pipeline.store.formats import Description
 from pipeline.store.formats.precomputed import create_precomputed
 from pipeline.store.volume import Volume, open_volume
 

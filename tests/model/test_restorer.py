@@ -22,20 +22,20 @@ from pipeline.model import restorer_spec
 from pipeline.model.interpolation import InterpolationNet
 from pipeline.model.load import load_model
 from pipeline.model.restorer import NETWORKS, LoadedRestorer, load_restorer
-from pipeline.model.restorer_spec import RESTORERS, Kind, RestorerSpec, load_restorer_spec, restorer_names
+from pipeline.model.restorer_spec import RESTORERS, RestorerKind, RestorerSpec, load_restorer_spec, restorer_names
 from pipeline.model.spec import SHIPPED
 from pipeline.model.tensors import to_bytes
 
-OPTIONS: dict[Kind, dict[str, Any]] = {
+OPTIONS: dict[RestorerKind, dict[str, Any]] = {
     "interpolation": {"widths": [4, 6, 8, 8], "taps": 7},
     "noise2noise": {"width": 6},
 }
 MULTIPLE = {"interpolation": 8, "noise2noise": 32}
-KINDS: list[Kind] = list(OPTIONS)
+KINDS: list[RestorerKind] = list(OPTIONS)
 SHA = "0" * 64
 
 
-def network(kind: Kind) -> nn.Module:
+def network(kind: RestorerKind) -> nn.Module:
     """With heads that no longer are a delta."""
     torch.manual_seed(0)
     made = NETWORKS[kind](**OPTIONS[kind])
@@ -44,7 +44,9 @@ def network(kind: Kind) -> nn.Module:
     return made
 
 
-def write_restorer(folder: Path, kind: Kind = "interpolation", content: bytes | None = None, **changes: Any) -> Path:
+def write_restorer(
+    folder: Path, kind: RestorerKind = "interpolation", content: bytes | None = None, **changes: Any
+) -> Path:
     content = to_bytes(network(kind).state_dict()) if content is None else content
     (folder / "tiny.safetensors").write_bytes(content)
     fields = {
@@ -66,7 +68,7 @@ def slices(*shape: int) -> NDArray[np.float32]:
     return np.random.default_rng(0).random(shape, dtype=np.float32)
 
 
-def plain(kind: Kind, inputs: NDArray[np.float32], *arguments: Any) -> NDArray[np.float32]:
+def plain(kind: RestorerKind, inputs: NDArray[np.float32], *arguments: Any) -> NDArray[np.float32]:
     """What torch's own layers give, not clipped."""
     with torch.inference_mode():
         result: NDArray[np.float32] = network(kind).eval()(torch.from_numpy(inputs), *arguments)[:, 0].numpy()
@@ -82,7 +84,7 @@ def _one_thread_at_first() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_restorer_gives_one_slice_clipped_to_grey_levels(tmp_path: Path, kind: Kind) -> None:
+def test_a_restorer_gives_one_slice_clipped_to_grey_levels(tmp_path: Path, kind: RestorerKind) -> None:
     restorer = load_restorer(write_restorer(tmp_path, kind))
     inputs = slices(2, restorer.spec.channels, 64, 96)
     expected, result = plain(kind, inputs), restorer.restore(inputs)
@@ -101,7 +103,9 @@ def test_the_fraction_is_one_number_a_pixel_and_a_half_where_it_is_missing(tmp_p
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", [(32, 64), (160, 192)])
-def test_any_threads_and_any_batch_give_the_same_bits(tmp_path: Path, kind: Kind, size: tuple[int, int]) -> None:
+def test_any_threads_and_any_batch_give_the_same_bits(
+    tmp_path: Path, kind: RestorerKind, size: tuple[int, int]
+) -> None:
     restorer = load_restorer(write_restorer(tmp_path, kind))
     inputs = slices(3, restorer.spec.channels, *size)
     expected = restorer.restore(inputs)
@@ -113,7 +117,7 @@ def test_any_threads_and_any_batch_give_the_same_bits(tmp_path: Path, kind: Kind
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_constant_slice_of_any_grey_level_gives_finite_grey_levels(tmp_path: Path, kind: Kind) -> None:
+def test_a_constant_slice_of_any_grey_level_gives_finite_grey_levels(tmp_path: Path, kind: RestorerKind) -> None:
     restorer = load_restorer(write_restorer(tmp_path, kind))
     for grey in (0.0, 1.0):
         result = restorer.restore(np.full((1, restorer.spec.channels, 32, 32), grey, dtype=np.float32))
@@ -161,7 +165,7 @@ def test_weights_of_half_the_size_are_computed_with_in_full(tmp_path: Path) -> N
     ],
 )
 def test_slices_of_another_shape_are_refused(
-    tmp_path: Path, kind: Kind, inputs: tuple[int, ...], fraction: tuple[int, ...] | None, said: str
+    tmp_path: Path, kind: RestorerKind, inputs: tuple[int, ...], fraction: tuple[int, ...] | None, said: str
 ) -> None:
     restorer = load_restorer(write_restorer(tmp_path, kind))
     with pytest.raises(BadInput, match=said):
@@ -244,7 +248,7 @@ def test_weights_that_are_no_safetensors_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_specification_survives_json_with_every_default_filled_in(kind: Kind) -> None:
+def test_a_specification_survives_json_with_every_default_filled_in(kind: RestorerKind) -> None:
     spec = RestorerSpec(
         name="made",
         kind=kind,

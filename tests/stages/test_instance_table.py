@@ -39,7 +39,7 @@ from pipeline.instances.table import (
     instances,
     part_files,
     table_problems,
-    totals,
+    table_totals,
     write_instance_table,
 )
 from pipeline.store.tables import write_table
@@ -120,7 +120,7 @@ def test_any_blocks_and_any_parts_give_the_table_of_the_whole(
         expected = whole_table(ids)
         assert parquet.read_table(path).equals(expected)
         assert count_rows(path) == len(expected) == int(ids.max(initial=0))
-        assert totals(path) == (len(expected), int(np.count_nonzero(ids)))
+        assert table_totals(path) == (len(expected), int(np.count_nonzero(ids)))
         assert len(part_files(path)) == max(-(-len(expected) // part), 1)
         assert table_problems(path, len(expected)) == []
 
@@ -152,7 +152,7 @@ def table(ids: Ids, parts: Parts, tmp_path: Path) -> Path:
 def test_a_segmentation_without_instances_has_a_table_of_no_rows(tmp_path: Path) -> None:
     nothing = np.zeros((3, 4, 5), np.uint64)
     write_instance_table(tmp_path / "table", stored_parts(tmp_path, nothing, (2, 2, 2)), space(nothing))
-    assert totals(tmp_path / "table") == (0, 0)
+    assert table_totals(tmp_path / "table") == (0, 0)
     assert table_problems(tmp_path / "table", 0) == []
     assert parquet.read_table(tmp_path / "table").schema == whole_table(some_ids((2, 2, 2), 1, 1.0, 0)).schema
     assert [len(batch) for batch in instances(tmp_path / "table")] in ([], [0])
@@ -225,7 +225,7 @@ def test_a_torn_part_is_a_problem_with_its_name_and_not_a_crash(keep: int, table
     (problem,) = table_problems(table, 40)
     assert "part-00002.parquet" in problem
     assert "must be whole Parquet" in problem
-    for use in (count_rows, totals, lambda path: list(instances(path))):
+    for use in (count_rows, table_totals, lambda path: list(instances(path))):
         with pytest.raises(BadInput, match="part-00002"):
             use(table)
 

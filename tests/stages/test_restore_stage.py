@@ -27,7 +27,7 @@ from pipeline.grid import BlockGrid
 from pipeline.image.grey import GreyScale
 from pipeline.image.mask import CoarseMask, open_mask
 from pipeline.model.restorer import NETWORKS, load_restorer
-from pipeline.model.restorer_spec import Kind, RestorerSpec
+from pipeline.model.restorer_spec import RestorerKind, RestorerSpec
 from pipeline.model.tensors import to_bytes
 from pipeline.store.tables import BlockTables, write_table
 from pipeline.store.volume import Volume, open_volume
@@ -35,7 +35,10 @@ from pipeline.store.volume import Volume, open_volume
 SHAPE = (10, 42, 50)
 FACTOR = (1, 4, 4)
 SIZE = (30.0, 8.0, 8.0)
-OPTIONS: dict[Kind, dict[str, Any]] = {"interpolation": {"widths": [2, 3, 4], "taps": 3}, "noise2noise": {"width": 3}}
+OPTIONS: dict[RestorerKind, dict[str, Any]] = {
+    "interpolation": {"widths": [2, 3, 4], "taps": 3},
+    "noise2noise": {"width": 3},
+}
 MULTIPLE = {"interpolation": 4, "noise2noise": 32}
 
 
@@ -47,7 +50,7 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def restorer(folder: Path, kind: Kind = "interpolation", seed: int = 0) -> tuple[str, RestorerSpec]:
+def restorer(folder: Path, kind: RestorerKind = "interpolation", seed: int = 0) -> tuple[str, RestorerSpec]:
     """A restorer of random weights: its path and specification."""
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
@@ -132,7 +135,7 @@ def ran(stage: RestoreStage) -> tuple[NDArray[np.uint8], NDArray[np.uint8], dict
 
 
 @pytest.mark.parametrize(("kind", "masked"), [("interpolation", True), ("noise2noise", True), ("noise2noise", False)])
-def test_any_blocks_store_the_same(kind: Kind, masked: bool, tmp_path: Path) -> None:
+def test_any_blocks_store_the_same(kind: RestorerKind, masked: bool, tmp_path: Path) -> None:
     model, damage = restorer(tmp_path / "model", kind), flagged() if masked else None
     restored, replaced, counts = ran(stage_of(tmp_path / "whole", tissue(), model, damage=damage))
     for block in [(4, 16, 20), (3, 42, 7), (1, 11, 50)]:

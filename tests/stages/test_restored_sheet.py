@@ -11,9 +11,9 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.denoise.ops.restore import RestoreOp
-from pipeline.denoise.sheet import LONGEST, SHORTEST, chosen, picture, write_restored_sheet
+from pipeline.denoise.sheet import LONGEST, SHORTEST, chosen_places, picture, write_restored_sheet
 from pipeline.denoise.stages.restore import RestoreStage
-from pipeline.denoise.summary import headline, percent, restoration_summary, totals
+from pipeline.denoise.summary import headline, percent, restoration_summary, restored_totals
 from pipeline.engine.arrays import create_arrays, stored_volume
 from pipeline.errors import BadInput
 from pipeline.geometry import Box, Vec3
@@ -33,7 +33,7 @@ Bool = NDArray[np.bool_]
 
 
 def summary_of(stage: RestoreStage, cells: dict[str, int] | None = None) -> dict[str, Any]:
-    return restoration_summary(stage, totals(stage), cells)
+    return restoration_summary(stage, restored_totals(stage), cells)
 
 
 def patchy(shape: Vec3 = SHAPE) -> Bool:
@@ -132,30 +132,30 @@ def test_a_block_without_its_table_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"4\.arrays.*must be there whole.*restore\.ledger"):
         summary_of(stage)
     with pytest.raises(BadInput, match=r"4\.arrays"):
-        write_restored_sheet(stage, tmp_path / "sheet.png", totals(stage))
+        write_restored_sheet(stage, tmp_path / "sheet.png", restored_totals(stage))
     assert not (tmp_path / "sheet.png").exists()
 
 
 def test_where_nothing_was_replaced_there_is_no_sheet(tmp_path: Path) -> None:
     stage = restoration(tmp_path, np.zeros(SHAPE, bool), patchy())
     (tmp_path / "sheet.png").write_bytes(b"of a restoration before")
-    assert write_restored_sheet(stage, tmp_path / "sheet.png", totals(stage)) is False
+    assert write_restored_sheet(stage, tmp_path / "sheet.png", restored_totals(stage)) is False
     assert not (tmp_path / "sheet.png").exists()
     said = headline(summary_of(stage))
     assert said == "Nothing replaced; 56,960 damaged voxels left as imaged"
 
 
 def test_examples_go_from_the_largest_to_the_smallest_one_of_each_row_of_slices(tmp_path: Path) -> None:
-    sums = totals(restoration(tmp_path, patchy()))
+    sums = restored_totals(restoration(tmp_path, patchy()))
     assert sums.largest[5] == sums.largest[6] == sums.largest[7]
-    assert chosen(sums, 6) == [2, 5, 0, 11]
-    assert chosen(sums, 2) == [2, 11]
-    assert chosen(sums, 1) == [2]
+    assert chosen_places(sums, 6) == [2, 5, 0, 11]
+    assert chosen_places(sums, 2) == [2, 11]
+    assert chosen_places(sums, 1) == [2]
 
 
 def test_where_all_slices_are_one_row_several_are_shown_and_not_always_the_same_block(tmp_path: Path) -> None:
-    sums = totals(restoration(tmp_path, np.ones((20, 64, 64), bool), block=(20, 16, 16)))
-    slices = chosen(sums, 6)
+    sums = restored_totals(restoration(tmp_path, np.ones((20, 64, 64), bool), block=(20, 16, 16)))
+    slices = chosen_places(sums, 6)
     assert len(set(slices)) == 6
     assert len({int(sums.block[z]) for z in slices}) > 2
     assert sums.largest.tolist() == [256] * 20
@@ -164,7 +164,7 @@ def test_where_all_slices_are_one_row_several_are_shown_and_not_always_the_same_
 def test_a_picture_shows_the_sound_slices_on_both_sides_of_the_gap(tmp_path: Path) -> None:
     stage = restoration(tmp_path, patchy())
     raw, restored = (volume.read(volume.box) for volume in (stage.source, stage.restored))
-    one = picture(stage, 6, int(totals(stage).block[6]))
+    one = picture(stage, 6, int(restored_totals(stage).block[6]))
     assert one.run == (5, 7)
     at = one.box.slices()[1:]
     for plane, expected in zip(one.planes, (raw[4], raw[6], restored[6], raw[8]), strict=True):
@@ -178,7 +178,7 @@ def test_at_the_ends_of_the_volume_one_side_is_blank_and_the_picture_stays_insid
     z: int, missing: int, tmp_path: Path
 ) -> None:
     stage = restoration(tmp_path, patchy())
-    one = picture(stage, z, int(totals(stage).block[z]))
+    one = picture(stage, z, int(restored_totals(stage).block[z]))
     assert [plane is None for plane in one.planes] == [number == missing for number in range(4)]
     assert one.run == (z, z)
     assert one.box.shape == (1, SHORTEST, SHORTEST)
@@ -205,7 +205,7 @@ def test_the_sheet_is_a_picture_of_a_bearable_size(dtype: str, tmp_path: Path) -
     replaced = patchy((12, 400, 400))
     replaced[4], replaced[9] = True, True
     stage = restoration(tmp_path, replaced, block=(4, 256, 256), dtype=dtype)
-    assert write_restored_sheet(stage, tmp_path / "sheet.png", totals(stage))
+    assert write_restored_sheet(stage, tmp_path / "sheet.png", restored_totals(stage))
     assert (tmp_path / "sheet.png").stat().st_size < 1_500_000
     with Image.open(tmp_path / "sheet.png") as image:
         assert 900 < image.width < 1200
@@ -215,7 +215,7 @@ def test_the_sheet_is_a_picture_of_a_bearable_size(dtype: str, tmp_path: Path) -
 @pytest.mark.parametrize("shape", [(1, 9, 9), (3, 1, 300), (3, 300, 2)])
 def test_a_narrow_volume_is_drawn_too(shape: Vec3, tmp_path: Path) -> None:
     stage = restoration(tmp_path, np.ones(shape, bool), block=shape)
-    assert write_restored_sheet(stage, tmp_path / "sheet.png", totals(stage), most=2)
+    assert write_restored_sheet(stage, tmp_path / "sheet.png", restored_totals(stage), most=2)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from tiny_run import SMALL, phantom_values, run_here, settings, write_volume
 
 from pipeline.evaluation import Contingency
 from pipeline.evaluation.mask import mask_ious
-from pipeline.evaluation.tune import Candidate, Choice, Labelled, Search, scores
+from pipeline.evaluation.tune import Candidate, Choice, LabelledPart, Search, scores_of_candidate
 from pipeline.instances.presets import instance_plan
 from pipeline.instances.settings import InstanceSettings
 from pipeline.model.spec import load_spec
@@ -49,8 +49,8 @@ def _planted() -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint16]
 
 
 @pytest.fixture(scope="module")
-def labelled() -> Labelled:
-    return Labelled(*_planted(), SIZE)
+def labelled() -> LabelledPart:
+    return LabelledPart(*_planted(), SIZE)
 
 
 def _run(folder: Path, teramito: Teramito) -> Path:
@@ -158,7 +158,7 @@ def test_maps_given_with_a_crop_are_cropped_once_more(tmp_path: Path, teramito: 
         teramito("tune", str(run), part, "--crop", bad, "--output", str(tmp_path / "t")).refuses(bad)
 
 
-def test_what_the_run_drops_and_the_search_does_not_is_told(labelled: Labelled) -> None:
+def test_what_the_run_drops_and_the_search_does_not_is_told(labelled: LabelledPart) -> None:
     small = replace(labelled, **{name: getattr(labelled, name)[:, :20] for name in ("semantic", "boundary", "truth")})
     told = {
         "tissue_mask of the run": InstanceSettings(**POOR, tissue_mask="mask.zarr"),
@@ -194,7 +194,7 @@ def test_what_cannot_be_tuned_on_is_refused(
     assert not (run / "tuned.yaml").exists()
 
 
-def test_the_search_does_not_depend_on_threads_and_never_ends_worse_than_the_present(labelled: Labelled) -> None:
+def test_the_search_does_not_depend_on_threads_and_never_ends_worse_than_the_present(labelled: LabelledPart) -> None:
     small = replace(labelled, **{name: getattr(labelled, name)[:, :20] for name in ("semantic", "boundary", "truth")})
     found = [Search(small, InstanceSettings(**POOR), None, "ap75", threads).run() for threads in (1, 3)]
     assert found[0] == found[1]
@@ -202,7 +202,7 @@ def test_the_search_does_not_depend_on_threads_and_never_ends_worse_than_the_pre
     assert len({candidate.choice for candidate in found[0].ranked}) == len(found[0].ranked) > 20
 
 
-def test_settings_that_are_not_searched_stay(labelled: Labelled) -> None:
+def test_settings_that_are_not_searched_stay(labelled: LabelledPart) -> None:
     base = InstanceSettings(preset="published", connectivity=26, join_gap=2, minimum_um3=0.0001)
     search = Search(labelled, base, None)
     assert search.axes["grow_nm"] == (0.0,)  # the published dilation has no reach
@@ -216,7 +216,7 @@ def _any_candidate(search: Search) -> Candidate:
     return Candidate(search.present, 0, {})
 
 
-def test_the_best_on_the_border_of_the_search_is_told(labelled: Labelled) -> None:
+def test_the_best_on_the_border_of_the_search_is_told(labelled: LabelledPart) -> None:
     # Perfect only without the haze, and the finest mask that is searched still lets some of it in.
     haze = np.where(np.arange(SHAPE[1]) < 20, 246, 252)[:, np.newaxis]
     semantic = np.where(labelled.truth > 0, 255, np.where(labelled.semantic > 0, haze, 0)).astype(np.uint8)
@@ -224,7 +224,7 @@ def test_the_best_on_the_border_of_the_search_is_told(labelled: Labelled) -> Non
     assert any("mask_above, 0.98, lies on the border" in warning for warning in tuned.warnings)
 
 
-def test_the_iou_of_every_mask_is_that_of_its_voxels(labelled: Labelled) -> None:
+def test_the_iou_of_every_mask_is_that_of_its_voxels(labelled: LabelledPart) -> None:
     values = (0.0, 0.2, 0.45, 0.55, 0.85, 1.0)
 
     def iou(value: float) -> float:
@@ -244,10 +244,10 @@ def test_dropping_small_instances_from_the_table_equals_dropping_their_voxels(le
     table, expected = Contingency.of(found, truth).without_small_predictions(least), Contingency.of(kept, truth)
     for name in ("prediction", "truth", "voxels"):
         np.testing.assert_array_equal(getattr(table, name), getattr(expected, name))
-    assert scores(table) == scores(expected)
+    assert scores_of_candidate(table) == scores_of_candidate(expected)
 
 
-def test_the_present_thresholds_are_shown_as_they_were_given(labelled: Labelled) -> None:
+def test_the_present_thresholds_are_shown_as_they_were_given(labelled: LabelledPart) -> None:
     search = Search(labelled, InstanceSettings(preset="published"), None)
     assert search.present == Choice(0.9, 0.8, 0.9, 0.0)
     assert json.dumps(search.settings_of(_any_candidate(search)).model_dump())

@@ -12,10 +12,10 @@ from math import log2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.arrays import UInt8
 from pipeline.geometry import FloatVec3, Vec3
 
-UInt8 = NDArray[np.uint8]
-CELL_NM = 40.0
+_CELL_NM = 40.0
 SMALLEST_CELL, LARGEST_CELL = 2, 32  # a single pixel has no texture
 TEXTURE_SCALE = 24.0  # steps for each doubling of the texture: 255 holds all of an 8-bit image, a step is 3 %
 
@@ -23,7 +23,7 @@ TEXTURE_SCALE = 24.0  # steps for each doubling of the texture: 255 holds all of
 def cell_shape(voxel_size_nm: FloatVec3) -> Vec3:
     """The voxels of a cell (z, y, x): one slice, and the power of two (2..32) whose width is nearest to 40 nm."""
     in_plane = (voxel_size_nm[1] * voxel_size_nm[2]) ** 0.5
-    side = 2 ** round(log2(CELL_NM / in_plane))
+    side = 2 ** round(log2(_CELL_NM / in_plane))
     side = min(max(side, SMALLEST_CELL), LARGEST_CELL)
     return 1, side, side
 

@@ -14,18 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.ndimage import binary_dilation, binary_opening, maximum_filter
 
-from pipeline.denoise.ops.measures import (
-    MEASURES,
-    STEPS,
-    Bool,
-    Cells,
-    Float32,
-    UInt8,
-    measures_halo,
-    runs_through,
-    scores,
-    windowed,
-)
+from pipeline.arrays import Bool, Float32, UInt8
+from pipeline.denoise.ops.measures import MEASURES, STEPS, Cells, deviations, measures_halo, runs_through, windowed
 from pipeline.geometry import Vec3
 
 MISSING, RESIDUAL, BLUR, INTENSITY, SATURATED = 1, 2, 4, 8, 16
@@ -87,7 +77,7 @@ def damage(cells: Cells, max_gap: int, limit: Float32) -> UInt8:
     """
     z, y, x = measures_halo(max_gap)
     inner = slice(z, -z), slice(y, -y), slice(x, -x)
-    score = scores(cells, max_gap, limit)
+    score = deviations(cells, max_gap, limit)
     found = np.zeros(score.shape[1:], np.uint8)
     for finding in FINDINGS:
         found[_reached(score, finding)] |= finding.bit

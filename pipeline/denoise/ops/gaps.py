@@ -7,9 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-Bool = npt.NDArray[np.bool_]
-UInt8 = npt.NDArray[np.uint8]
-Float32 = npt.NDArray[np.float32]
+from pipeline.arrays import Bool, Float32, UInt8
 
 
 class Gaps(NamedTuple):

@@ -20,15 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import minimum_filter
 
+from pipeline.arrays import Bool, Float32, Int64, UInt8
 from pipeline.geometry import Vec3
 
-Kind = TypeVar("Kind", np.bool_, np.int16)
+_Sample = TypeVar("_Sample", np.bool_, np.int16)
 
-Bool = NDArray[np.bool_]
-Float32 = NDArray[np.float32]
 Int16 = NDArray[np.int16]
-Int64 = NDArray[np.int64]
-UInt8 = NDArray[np.uint8]
 
 BINS = 2048  # of a histogram: distances from -1024 to 1023 quarters
 STEPS = 4  # quarters
@@ -63,7 +60,7 @@ class Measure:
     textured: bool = False
 
 
-class Comparison(NamedTuple):
+class NeighbourComparison(NamedTuple):
     """With which slices (offsets in z) the cells of a box are compared, and which of them can be (``there``).
 
     ``limit`` numbers the limit that holds: the length of the run - 1, or the last for one side alone.
@@ -152,7 +149,7 @@ def limits(counts: Int64, sensitivity: float = 1.0) -> Float32:
     return np.asarray(np.clip(wanted, *_LIMITS), np.float32)
 
 
-def scores(cells: Cells, max_gap: int, limit: Float32) -> Float32:
+def deviations(cells: Cells, max_gap: int, limit: Float32) -> Float32:
     """The farthest that each cell lies outside a range, in units of the limit.
 
     Args:
@@ -171,7 +168,7 @@ def scores(cells: Cells, max_gap: int, limit: Float32) -> Float32:
     return score
 
 
-def _distances(cells: Cells, max_gap: int) -> Iterator[tuple[int, Comparison, Int16]]:
+def _distances(cells: Cells, max_gap: int) -> Iterator[tuple[int, NeighbourComparison, Int16]]:
     """For each measure, by its number, and each comparison how far the cells of the box lie outside the range."""
     halo = measures_halo(max_gap)[0]
     count = len(cells.mean) - 2 * halo
@@ -187,20 +184,20 @@ def _distances(cells: Cells, max_gap: int) -> Iterator[tuple[int, Comparison, In
             yield number, run, distance
 
 
-def _comparisons(present: Bool, max_gap: int) -> list[Comparison]:
+def _comparisons(present: Bool, max_gap: int) -> list[NeighbourComparison]:
     halo = measures_halo(max_gap)[0]
     count = len(present) - 2 * halo
     at = {k: present[halo + k : halo + k + count] for k in range(-halo, halo + 1)}
     found = []
     for length, first, last in runs_through(max_gap):
         both = at[0] & at[first] & at[last]
-        found.append(Comparison(length - 1, (first, last), both))
+        found.append(NeighbourComparison(length - 1, (first, last), both))
         for one, away in ((first, -1), (last, 1)):
             slices = tuple(one + away * k for k in range(_ONE_SIDED))
             enough = sum(at[k].astype(np.int8) for k in slices) >= 2
             alone = at[0] & at[one] & enough & ~both
             if alone.any():
-                found.append(Comparison(max_gap, slices, alone))
+                found.append(NeighbourComparison(max_gap, slices, alone))
     return found
 
 
@@ -209,7 +206,7 @@ def runs_through(max_gap: int) -> list[tuple[int, int, int]]:
     return [(length, -below, length + 1 - below) for length in range(1, max_gap + 1) for below in range(1, length + 1)]
 
 
-def _lowest(least: Int16, run: Comparison, halo: int, count: int) -> Int16:
+def _lowest(least: Int16, run: NeighbourComparison, halo: int, count: int) -> Int16:
     lowest: Int16 = np.minimum.reduce([least[halo + k : halo + k + count] for k in run.slices])
     return lowest
 
@@ -244,5 +241,5 @@ def _quantile(counts: Int64, share: float) -> NDArray[np.float64]:
     return np.asarray((below < share * below[..., -1:]).sum(axis=-1) - BINS // 2, np.float64)
 
 
-def _cropped(array: NDArray[Kind]) -> NDArray[Kind]:
+def _cropped(array: NDArray[_Sample]) -> NDArray[_Sample]:
     return array[:, _REACH:-_REACH, _REACH:-_REACH]

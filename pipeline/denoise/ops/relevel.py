@@ -11,14 +11,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.arrays import Bool, Float32, UInt8
 from pipeline.denoise.ops.gaps import gaps
 from pipeline.denoise.ops.measures import windowed
 from pipeline.denoise.ops.slices import MOST_GAIN, MOST_SHIFT
 from pipeline.geometry import Box, Vec3
-
-Bool = NDArray[np.bool_]
-Float32 = NDArray[np.float32]
-UInt8 = NDArray[np.uint8]
 
 _HALF = 16  # cells on each side of one that decide its gain: 1.3 um
 _FEWEST = 64  # damaged cells in a window; of less the spread is not known

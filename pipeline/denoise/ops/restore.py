@@ -13,13 +13,14 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from scipy import ndimage
 
-from pipeline.denoise.ops.gaps import Bool, Float32, Gaps, UInt8, gaps, itself
+from pipeline.arrays import Bool, Float32, UInt8
+from pipeline.denoise.ops.gaps import Gaps, gaps, itself
 from pipeline.geometry import Box, Vec3, vec3
 from pipeline.image.lattice import Lattice
 from pipeline.image.padding import EMPTY_WINDOW, empty_voxels
 from pipeline.image.quantise import rounded
 
-Int64 = np.ndarray[tuple[int], np.dtype[np.int64]]
+_Int64 = np.ndarray[tuple[int], np.dtype[np.int64]]
 _RIM = vec3(n - 1 for n in EMPTY_WINDOW)
 
 
@@ -36,7 +37,7 @@ class Restored(NamedTuple):
 
     grey: UInt8
     replaced: UInt8
-    left: Int64
+    left: _Int64
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +143,7 @@ class RestoreOp:
     def _halo(self) -> int:
         return self.max_gap if self.channels == 2 else 0
 
-    def _empty(self, grey: UInt8, places: Int64) -> Bool:
+    def _empty(self, grey: UInt8, places: _Int64) -> Bool:
         """The padding in the slices that some places of a stack are restored from."""
         empty = np.zeros(grey.shape, bool)
         for place in {int(p) + step for p in places for step in range(-self._halo, self._halo + 1)}:

@@ -10,10 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-Bool = NDArray[np.bool_]
-Float32 = NDArray[np.float32]
-Int64 = NDArray[np.int64]
-UInt8 = NDArray[np.uint8]
+from pipeline.arrays import Bool, Float32, Int64, UInt8
 
 TILE = 32  # cells
 WINDOW = 9  # slices whose median is what a slice is made like

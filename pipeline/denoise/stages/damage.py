@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.arrays import Bool
 from pipeline.denoise.ops.damage import BITS, MISSING, damage, damage_halo, long_gaps, lost
-from pipeline.denoise.ops.measures import Bool
 from pipeline.denoise.stages.compare import StoredCells
 from pipeline.engine.stage import BlockResult, Stopwatch
 from pipeline.geometry import Box

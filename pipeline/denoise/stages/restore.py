@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.denoise.ops.gaps import Bool, Float32, UInt8
+from pipeline.arrays import Array, Bool, Float32, UInt8
 from pipeline.denoise.ops.restore import Restored, RestoreOp
 from pipeline.denoise.ops.slices import normalised
 from pipeline.denoise.relevelling import RELEVEL_VERSION, Relevelling
@@ -21,7 +21,6 @@ from pipeline.model.device import picked_device
 from pipeline.model.restorer import LoadedRestorer, load_restorer
 from pipeline.model.restorer_spec import RestorerSpec
 from pipeline.model.slot import compute_slot
-from pipeline.store.formats import Array
 from pipeline.store.identity import digest
 from pipeline.store.tables import BlockTables, open_table
 from pipeline.store.volume import Volume

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.arrays import Ids
 from pipeline.instances.ops.fragments import Rows, reduced, runs
 from pipeline.instances.ops.merge import components
 from pipeline.instances.ops.select import share
@@ -26,7 +27,6 @@ SECTION = np.dtype([("id", np.uint64), ("z", np.int64), ("voxels", np.uint64)])
 # them. Measured: specks of 1 and 2 voxels in thresholded maps have mostly < 0.02; true pieces of a section >= 0.06.
 LEAST_OF_LARGER = 1 / 32
 
-Ids = NDArray[np.uint64]
 Pairs = NDArray[np.int64]
 
 

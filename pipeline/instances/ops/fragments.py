@@ -31,7 +31,7 @@ LAST_INT64 = np.iinfo(np.int64).max
 LAST_UINT64 = np.iinfo(np.uint64).max
 
 Rows = NDArray[np.void]
-T = TypeVar("T", bound=np.generic)
+_T = TypeVar("_T", bound=np.generic)
 
 
 class Runs(NamedTuple):
@@ -64,7 +64,7 @@ def run_starts(labels: NDArray[Any]) -> NDArray[np.int64]:
     return np.flatnonzero(changes)
 
 
-def painted(found: Runs, values: NDArray[T], shape: Vec3) -> NDArray[T]:
+def painted(found: Runs, values: NDArray[_T], shape: Vec3) -> NDArray[_T]:
     """An array of zeros where each run holds its value: ``painted(runs(a), runs(a).label, a.shape)`` is ``a``.
 
     Whole runs take a quarter of the time of looking up voxel by voxel (3.6 against 14 ms for 140^3 uint64), and a

@@ -121,13 +121,13 @@ def _spread(grown: NDArray[Any], state: NDArray[np.uint8], seeds: Front, steps: 
         if not distances:
             return
         distance = heappop(distances)
-        fresh = [claim(grown, state, near.voxels + step, near.labels) for near, step in due.pop(distance)]
+        fresh = [claimed(grown, state, near.voxels + step, near.labels) for near, step in due.pop(distance)]
         voxels = np.concatenate(fresh)
         state[voxels] = 0
         front = Front(voxels, grown[voxels])
 
 
-def claim(
+def claimed(
     grown: NDArray[Any], state: NDArray[np.uint8], targets: NDArray[np.intp], values: NDArray[Any]
 ) -> NDArray[np.intp]:
     """Offer ``values`` to ``targets`` (no voxel twice); return the voxels that had no offer at this distance before."""

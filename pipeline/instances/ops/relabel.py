@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from pipeline.geometry import vec3
 from pipeline.instances.ops.fragments import painted, run_starts, runs
 
-T = TypeVar("T", bound=np.generic)
+_T = TypeVar("_T", bound=np.generic)
 
 
-def relabel(labels: NDArray[np.unsignedinteger[Any]], table: NDArray[T]) -> NDArray[T]:
+def relabel(labels: NDArray[np.unsignedinteger[Any]], table: NDArray[_T]) -> NDArray[_T]:
     """Replace each local label by its id.
 
     Args:
@@ -36,7 +36,7 @@ def narrowed(numbers: NDArray[np.integer[Any]]) -> NDArray[np.unsignedinteger[An
     return numbers.astype(np.min_scalar_type(int(numbers.max(initial=0))), copy=False)
 
 
-def looked_up(lookup: NDArray[T], labels: NDArray[np.uint32]) -> NDArray[T]:
+def looked_up(lookup: NDArray[_T], labels: NDArray[np.uint32]) -> NDArray[_T]:
     """``lookup[labels]``, run by run: a quarter of the time for labels of mitochondria (3.6 against 14 ms for 140^3).
 
     Raises:

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from pipeline.geometry import Vec3, vec3
 from pipeline.instances.ops.label import Connectivity
 
-Plane = NDArray[np.unsignedinteger[Any]]
+_Plane = NDArray[np.unsignedinteger[Any]]
 
 # Axes in which two connected voxels may differ at once.
 ORDER: dict[int, int] = {6: 1, 18: 2, 26: 3}
-NAMES = (("z_low", "z_high"), ("y_low", "y_high"), ("x_low", "x_high"))
+_NAMES = (("z_low", "z_high"), ("y_low", "y_high"), ("x_low", "x_high"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,26 +27,26 @@ class Rim:
     The plane across ``axis`` has length 1 there and the block's length on the other two axes.
     """
 
-    arrays: Mapping[str, Plane]
+    arrays: Mapping[str, _Plane]
 
-    def plane(self, axis: int, high: bool) -> Plane:
+    def plane(self, axis: int, high: bool) -> _Plane:
         """The first or last (``high``) plane across an axis."""
-        return self.arrays[NAMES[axis][high]]
+        return self.arrays[_NAMES[axis][high]]
 
-    def to_arrays(self) -> dict[str, Plane]:
+    def to_arrays(self) -> dict[str, _Plane]:
         """The planes by name (``z_low`` ... ``x_high``), to store."""
-        return {name: self.arrays[name] for names in NAMES for name in names}
+        return {name: self.arrays[name] for names in _NAMES for name in names}
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, Plane]) -> Rim:
+    def from_arrays(cls, arrays: Mapping[str, _Plane]) -> Rim:
         """The rim that ``to_arrays`` gave; of a mapping that reads on demand only the planes needed are read."""
         return cls(arrays)
 
 
-def rim(labels: Plane) -> Rim:
+def rim(labels: _Plane) -> Rim:
     """Copy the six face planes of a block's labels (z, y, x; any length of at least 1 on each axis)."""
     ends = (slice(0, 1), slice(-1, None))
-    return Rim({NAMES[axis][high]: labels[_at(axis, ends[high])].copy() for axis in range(3) for high in (0, 1)})
+    return Rim({_NAMES[axis][high]: labels[_at(axis, ends[high])].copy() for axis in range(3) for high in (0, 1)})
 
 
 def forward_offsets(connectivity: Connectivity) -> list[Vec3]:
@@ -84,7 +84,7 @@ def global_pairs(pairs: NDArray[np.uint32], own_offset: int, neighbour_offset: i
     return pairs.astype(np.int64) + np.array([own_offset - 1, neighbour_offset - 1], np.int64)
 
 
-def contact(side: Rim, offset: Vec3) -> Plane:
+def contact(side: Rim, offset: Vec3) -> _Plane:
     """The plane, line or voxel of a block that faces the neighbour at ``offset``; three axes z, y, x kept."""
     axis = next(axis for axis in range(3) if offset[axis])
     plane = side.plane(axis, offset[axis] > 0)
@@ -112,7 +112,7 @@ def opposite(offset: Vec3) -> Vec3:
     return -offset[0], -offset[1], -offset[2]
 
 
-def _packed(ours: Plane, theirs: Plane) -> NDArray[np.uint64]:
+def _packed(ours: _Plane, theirs: _Plane) -> NDArray[np.uint64]:
     """Both labels in one uint64 where neither is 0; runs collapsed, as neighbours on a face mostly repeat."""
     both = (ours != 0) & (theirs != 0)
     packed: NDArray[np.uint64] = (ours[both].astype(np.uint64) << np.uint64(32)) | theirs[both]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.instances.ops.grow import beside, claim, flat_steps
+from pipeline.instances.ops.grow import beside, claimed, flat_steps
 
 
 def flood(labels: NDArray[Any], semantic: NDArray[np.uint8], mask_above: int) -> NDArray[Any]:
@@ -61,7 +61,7 @@ def _flood(
             return
         highest = np.concatenate(waiting.pop(max(waiting)))
         values = flooded[highest]
-        fresh = np.concatenate([claim(flooded, state, highest + step, values) for step in steps])
+        fresh = np.concatenate([claimed(flooded, state, highest + step, values) for step in steps])
         state[fresh] = 0
 
 

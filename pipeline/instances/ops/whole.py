@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.arrays import Labels
 from pipeline.geometry import Box, vec3
 from pipeline.image.quantise import to_uint8
 from pipeline.instances.ops.fragments import Rows, fragment_table
@@ -12,8 +13,6 @@ from pipeline.instances.ops.growth import filled, grown
 from pipeline.instances.ops.label import label, seeds
 from pipeline.instances.ops.select import kept
 from pipeline.instances.plan import InstancePlan
-
-Labels = NDArray[np.uint32]
 
 
 def whole_instances(

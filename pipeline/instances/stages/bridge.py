@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from pipeline.arrays import Counts
 from pipeline.engine.stage import BlockResult, Stopwatch
 from pipeline.geometry import Box
 from pipeline.grid import Block, BlockGrid
@@ -17,7 +17,6 @@ from pipeline.instances.stored.provisional import Provisional
 from pipeline.store.identity import digest
 from pipeline.store.tables import BlockTables
 
-Counts = npt.NDArray[np.int64]
 MOST_ROWS = 2**20  # overlaps of blocks that are gathered before equal ones are added up: 40 MB
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.arrays import Array
 from pipeline.engine.stage import BlockResult, Stopwatch
 from pipeline.geometry import Vec3, vec3
 from pipeline.grid import Block, BlockGrid
@@ -15,7 +16,6 @@ from pipeline.instances.ops.relabel import numbered
 from pipeline.instances.ops.stitch import contact, forward_offsets, opposite
 from pipeline.instances.ops.surface import DIRECTIONS, pairs_across, pairs_of_runs
 from pipeline.instances.stored.labels import StoredLabels
-from pipeline.store.formats import Array
 from pipeline.store.identity import digest
 from pipeline.store.tables import BlockTables, open_table
 

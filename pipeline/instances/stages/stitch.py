@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.arrays import Array
 from pipeline.engine.stage import BlockResult, Stopwatch
 from pipeline.geometry import vec3
 from pipeline.grid import Block, BlockGrid
 from pipeline.instances.ops.label import Connectivity
 from pipeline.instances.ops.stitch import forward_offsets, global_pairs, touching_pairs
 from pipeline.instances.stored.labels import StoredLabels
-from pipeline.store.formats import Array
 from pipeline.store.identity import digest
 from pipeline.store.tables import BlockTables, open_table
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.arrays import Array
 from pipeline.engine.stage import BlockResult, Stopwatch
 from pipeline.geometry import Box, Vec3, vec3
 from pipeline.grid import Block, BlockGrid
 from pipeline.instances.ops.label import Connectivity
 from pipeline.instances.ops.stitch import forward_offsets
 from pipeline.instances.ops.supermerge import Nodes, Union, union
-from pipeline.store.formats import Array
 from pipeline.store.identity import digest
 from pipeline.store.tables import BlockTables, open_table
 

@@ -11,17 +11,16 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.arrays import Array, Labels
 from pipeline.geometry import Box, Vec3, vec3
 from pipeline.grid import Block, BlockGrid
 from pipeline.image.quantise import to_uint8
 from pipeline.instances.stored.labels import StoredLabels
-from pipeline.store.formats import Array
 from pipeline.store.tables import BlockTables
 from pipeline.store.volume import Volume
 
 LARGEST_SHARE = 0.5  # of a block's voxels: thicker collars cost as much as whole neighbours
 
-Labels = NDArray[np.uint32]
 Semantic = NDArray[np.uint8]
 
 

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.arrays import Array
 from pipeline.geometry import Box
 from pipeline.grid import BlockGrid
 from pipeline.instances.ops.fragments import Runs, painted
 from pipeline.instances.ops.relabel import narrowed
 from pipeline.instances.ops.stitch import Rim, rim
-from pipeline.store.formats import Array
 from pipeline.store.tables import BlockTables
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.arrays import Ids
 from pipeline.geometry import Box
 from pipeline.grid import BlockGrid
 from pipeline.instances.ops.relabel import looked_up, relabel
 from pipeline.instances.stored.labels import StoredLabels
 from pipeline.store.tables import BlockTables, open_table
 
-Ids = npt.NDArray[np.uint64]
 Local = Callable[[Box], npt.NDArray[np.uint32]]
 
 

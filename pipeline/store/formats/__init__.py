@@ -8,11 +8,10 @@ from importlib import import_module
 from typing import Any, Literal, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from pipeline.arrays import Array
 from pipeline.geometry import Box, FloatVec3, Vec3
 
-Array = npt.NDArray[Any]
 Kind = Literal["image", "segmentation"]  # how a mip is made and how Neuroglancer shows it
 
 MODULES = {

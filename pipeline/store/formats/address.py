@@ -41,14 +41,14 @@ def parse(text: str) -> Address:
     """
     rest, crop = _split_crop(text.strip())
     if rest.startswith("precomputed://"):
-        return Address(absolute(rest.removeprefix("precomputed://")), "", crop, "precomputed")
+        return Address(absolute_url(rest.removeprefix("precomputed://")), "", crop, "precomputed")
     if match := HDF5.match(rest):
-        return Address(absolute(match["url"]), match["path"] or "", crop, "hdf5")
-    url = absolute(rest)
+        return Address(absolute_url(match["url"]), match["path"] or "", crop, "hdf5")
+    url = absolute_url(rest)
     return Address(url, "", crop, _detect(url, text))
 
 
-def absolute(url: str) -> str:
+def absolute_url(url: str) -> str:
     """A URL as it is (``file://`` stripped), a local path made absolute, without a trailing slash."""
     url = url.removeprefix("file://") if url.startswith("file://") else url
     return url.rstrip("/") if is_remote(url) else str(Path(url).expanduser().absolute())

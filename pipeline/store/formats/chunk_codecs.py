@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from numcodecs import Blosc, Zstd
 
+from pipeline.arrays import Array
 from pipeline.geometry import Vec3
-from pipeline.store.formats import Array
 
 Bytes = npt.NDArray[np.uint8]
 

@@ -13,13 +13,13 @@ from typing import Any, Self
 
 import numpy as np
 
+from pipeline.arrays import Array
 from pipeline.geometry import Box, Vec3, vec3
 from pipeline.grid import BlockGrid
 from pipeline.store.files import write_whole
-from pipeline.store.formats import Array
 from pipeline.store.formats.chunk_codecs import ChunkCodec, codec_of
 
-DTYPES = ("bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float32", "float64")
+_DTYPES = ("bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float32", "float64")
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class ChunkFiles:
             and metadata.get("fill_value") == 0
             and not metadata.get("storage_transformers")
         )
-        if not known or metadata["data_type"] not in DTYPES:
+        if not known or metadata["data_type"] not in _DTYPES:
             return None
         grid = BlockGrid(vec3(metadata["shape"]), vec3(chunks["configuration"]["chunk_shape"]))
         dtype = np.dtype(metadata["data_type"]).newbyteorder("<")

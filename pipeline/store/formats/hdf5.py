@@ -13,9 +13,10 @@ import fsspec
 import h5py
 import numpy as np
 
+from pipeline.arrays import Array
 from pipeline.errors import BadInput
 from pipeline.geometry import Box, FloatVec3, float_vec3, vec3
-from pipeline.store.formats import Array, Description, native
+from pipeline.store.formats import Description, native
 from pipeline.store.formats.address import is_remote
 
 

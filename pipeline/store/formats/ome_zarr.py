@@ -16,14 +16,15 @@ import zarr
 from zarr.codecs import BloscCodec, ZstdCodec
 from zarr.storage import LocalStore
 
+from pipeline.arrays import Array
 from pipeline.errors import BadInput
 from pipeline.geometry import Box, FloatVec3, Vec3, float_vec3, vec3
-from pipeline.store.formats import Array, Description, native
+from pipeline.store.formats import Description, native
 from pipeline.store.formats.chunk_codecs import wanted
 from pipeline.store.formats.chunk_files import ChunkFiles
 
 # UDUNITS-2 length names as OME-NGFF asks for them, in nanometres.
-NANOMETRES = {
+_NANOMETRES = {
     "angstrom": 0.1, "picometer": 1e-3, "nanometer": 1.0, "nm": 1.0, "micrometer": 1e3, "um": 1e3, "µm": 1e3,
     "millimeter": 1e6, "centimeter": 1e7, "meter": 1e9,
 }  # fmt: skip
@@ -182,7 +183,7 @@ def _multiscales(attributes: Any) -> Any:
 
 def _scale(image: Mapping[str, Any], dataset: Mapping[str, Any]) -> tuple[FloatVec3 | None, FloatVec3 | None]:
     axes = image.get("axes", [])[-3:]
-    units = [NANOMETRES.get(str(axis.get("unit")), 0.0) if isinstance(axis, Mapping) else 0.0 for axis in axes]
+    units = [_NANOMETRES.get(str(axis.get("unit")), 0.0) if isinstance(axis, Mapping) else 0.0 for axis in axes]
     if len(units) != 3 or not all(units):
         return None, None
     scale: Sequence[float] = (1.0, 1.0, 1.0)

@@ -19,15 +19,16 @@ import fsspec
 import numpy as np
 import tifffile
 
+from pipeline.arrays import Array
 from pipeline.errors import BadInput
 from pipeline.geometry import Box, FloatVec3, Vec3, vec3
-from pipeline.store.formats import Array, Description, native
+from pipeline.store.formats import Description, native
 from pipeline.store.formats.address import TIFF_ENDINGS, is_remote, join
 
 CACHE_BYTES = 256 * 2**20
 OPEN_SLICES = 64  # files of a folder kept open at once, far below the usual limit of 1024
 # Unit names as ImageJ and OME-XML write them, in nanometres.
-NANOMETRES = {
+_NANOMETRES = {
     "nm": 1.0, "nanometer": 1.0, "um": 1e3, "µm": 1e3, "μm": 1e3, "\\u00B5m": 1e3, "micron": 1e3, "microns": 1e3,
     "micrometer": 1e3, "mm": 1e6, "cm": 1e7, "m": 1e9, "inch": 2.54e7, "Å": 0.1, "pm": 1e-3,
 }  # fmt: skip
@@ -293,7 +294,7 @@ def _voxel_size(tiff: tifffile.TiffFile) -> FloatVec3 | None:
 
 def _imagej_voxel_size(metadata: Mapping[str, Any], page: Any) -> FloatVec3 | None:
     """ImageJ: ``spacing`` is z in ``unit``, the resolution tags are pixels per ``unit``."""
-    scale = NANOMETRES.get(str(metadata.get("unit", "")).strip())
+    scale = _NANOMETRES.get(str(metadata.get("unit", "")).strip())
     spacing = float(metadata.get("spacing", 0.0))
     tags = [page.tags.get(name) for name in ("YResolution", "XResolution")]
     if scale is None or not spacing or any(tag is None or not tag.value[0] for tag in tags):
@@ -310,7 +311,7 @@ def _ome_voxel_size(xml: str) -> FloatVec3 | None:
     attributes = {} if pixels is None else pixels.attrib
     sizes = []
     for axis in "ZYX":
-        scale = NANOMETRES.get(attributes.get(f"PhysicalSize{axis}Unit", "µm"), 0.0)
+        scale = _NANOMETRES.get(attributes.get(f"PhysicalSize{axis}Unit", "µm"), 0.0)
         sizes.append(float(attributes.get(f"PhysicalSize{axis}", 0.0)) * scale)
     return (sizes[0], sizes[1], sizes[2]) if all(sizes) else None
 
