@@ -87,7 +87,7 @@ def prepared(folder: Path, sizes: Sizes, model: str) -> PredictStage:
     spec, (grey, histogram) = load_spec(model), sample_grey(raw)
     return PredictStage(
         source=raw,
-        source_fingerprint="phantom",
+        upstream="phantom",
         semantic=semantic,
         boundary=boundary,
         grid=grid,

@@ -47,7 +47,13 @@ def found_damage(frame: Frame, denoising: DenoisePlan, source: str) -> tuple[lis
         return steps, Found(denoising.mask, digest({"url": str(volume), **mask_identity(volume)}), slices)
     # Slices are compared as if they were alike, whether they are to be made so or not: a jump is no damage.
     cells = StoredCells(inspect.mean, inspect.texture, alike)
-    compare = CompareStage(cells, inspect.fingerprint, frame.directory.block_tables("compare"), grid, settings.max_gap)
+    compare = CompareStage(
+        cells=cells,
+        histograms=frame.directory.block_tables("compare"),
+        upstream=inspect.fingerprint,
+        grid=grid,
+        max_gap=settings.max_gap,
+    )
     limits = frame.directory.table(
         "limits", digest({"compare": compare.fingerprint, "sensitivity": settings.sensitivity})
     )
@@ -76,7 +82,7 @@ def _inspect_stage(frame: Frame, denoising: DenoisePlan, source: str) -> Inspect
     )
     return InspectStage(
         source=frame.source,
-        source_fingerprint=source,
+        upstream=source,
         grey=frame.grey,
         cell=denoising.cell,
         mean=mean,

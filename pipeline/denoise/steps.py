@@ -59,7 +59,7 @@ def _restore_step(
     )
     stage = RestoreStage(
         source=frame.source,
-        source_fingerprint=source,
+        upstream=source,
         grey=frame.grey,
         damage=found.damage,
         damage_fingerprint=found.fingerprint,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, ClassVar, Protocol
 
 from pipeline.grid import Block, BlockGrid
+from pipeline.store.identity import digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,51 @@ class Stopwatch:
         """A result with the seconds of ``read``, ``op`` and ``write``."""
         read, op, write = (self.seconds.get(part, 0.0) for part in ("read", "op", "write"))
         return BlockResult(number, count, read, op, write)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockStage(ABC):
+    """What all stages of a run have in common. Each states its ``name``, its ``version``, its fields and its ``work``.
+
+    Ledgers and tables of old runs are bound to the fingerprint: keys and values that go into it stay as they are.
+
+    Attributes:
+        version: raised when the same inputs give another result.
+        upstream: fingerprint of what the stage reads.
+        grid: the blocks this stage writes.
+    """
+
+    upstream: str
+    grid: BlockGrid
+
+    version: ClassVar[int]
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """One word, unique in the run: an attribute of the class, or a property where a run has several of it."""
+
+    def parameters(self) -> dict[str, Any]:
+        """What else decides the result, JSON-able. ``version`` or ``source`` given here replaces the common one."""
+        return {}
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the name, the version, what is read, the grid and the parameters; 16 hex digits."""
+        common = {"stage": self.name, "version": self.version, "source": self.upstream, "grid": asdict(self.grid)}
+        return digest(common | self.parameters())
+
+    def warm_up(self) -> None:  # noqa: B027  no abstract method: most stages have nothing to load
+        """Load what every block needs; nothing, unless the stage says otherwise."""
+
+    def __call__(self, block: Block) -> BlockResult:
+        """Do one block and time its parts."""
+        watch = Stopwatch()
+        return watch.result(block.number, self.work(block, watch))
+
+    @abstractmethod
+    def work(self, block: Block, watch: Stopwatch) -> int:
+        """Read, compute and write one block, each under ``watch``; what the stage counts in it."""
 
 
 def run_block(stage: Stage, number: int) -> BlockResult:

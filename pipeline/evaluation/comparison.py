@@ -74,7 +74,8 @@ class Comparison:
     def stage(self, directory: RunDirectory) -> OverlapStage:
         """The block-wise part of the work."""
         fingerprint = digest({side: self.settings[side] for side in self._sides()})
-        return OverlapStage(self.prediction, self.truth, fingerprint, directory.block_tables("overlap"), self.grid)
+        tables = directory.block_tables("overlap")
+        return OverlapStage(self.prediction, self.truth, tables, upstream=fingerprint, grid=self.grid)
 
     @cached_property
     def settings(self) -> dict[str, Any]:

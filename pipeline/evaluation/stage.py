@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
-from pipeline.engine.stage import BlockResult, Stopwatch
+from pipeline.engine.stage import BlockStage, Stopwatch
 from pipeline.evaluation.overlaps import Contingency
-from pipeline.grid import Block, BlockGrid
-from pipeline.store.identity import digest
+from pipeline.grid import Block
 from pipeline.store.tables import BlockTables
 from pipeline.store.volume import Volume
 
 
 @dataclass(frozen=True)
-class OverlapStage:
+class OverlapStage(BlockStage):
     """The table of overlaps of each block; ``count`` of a result is its rows.
 
     Voxels that are background in both are left out: a block without any other takes no file. A negative value becomes
@@ -22,24 +21,13 @@ class OverlapStage:
 
     prediction: Volume
     truth: Volume
-    upstream: str
     tables: BlockTables
-    grid: BlockGrid
 
     name = "overlap"
     version = 1
 
-    @property
-    def fingerprint(self) -> str:
-        """Of the volumes and the grid."""
-        return digest({"stage": self.name, "version": self.version, "source": self.upstream, "grid": asdict(self.grid)})
-
-    def warm_up(self) -> None:
-        """Nothing to load."""
-
-    def __call__(self, block: Block) -> BlockResult:
+    def work(self, block: Block, watch: Stopwatch) -> int:
         """Count the overlaps in one block."""
-        watch = Stopwatch()
         with watch("read"):
             prediction, truth = self.prediction.read(block.core), self.truth.read(block.core)
         with watch("op"):
@@ -48,4 +36,4 @@ class OverlapStage:
             if len(table):
                 arrays = {"prediction": table.prediction, "truth": table.truth, "voxels": table.voxels}
                 self.tables.write(block.number, arrays)
-        return watch.result(block.number, len(table))
+        return len(table)

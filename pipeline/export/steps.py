@@ -40,7 +40,7 @@ def export_part(
     chosen = {names.get(name, name): layers[name] for name in _chosen(settings.layers, layers)}
     wanted = [Layer(name, layer.kind, layer.volume) for name, layer in chosen.items()]
     levels = export_levels(str(directory.precomputed), wanted, settings.chunk)
-    stages = tuple(ExportStage(level, chosen[level.layer].fingerprint) for level in levels)
+    stages = tuple(ExportStage(level, upstream=chosen[level.layer].fingerprint) for level in levels)
     prepare, check = partial(_create_layers, levels), partial(_problems, stages)
     return Part(steps=(Step("export", stages, prepare=prepare, check=check),))
 

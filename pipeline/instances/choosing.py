@@ -50,7 +50,10 @@ def grow_steps(work: Labelling, seeds: Labelled, maps: Maps) -> tuple[list[Step]
 def select_steps(work: Labelling, found: Labelled) -> tuple[list[Step], Labelled]:
     """The steps bridge, where asked for, and select: the final id of every label, in a table."""
     bridge = BridgeStage(
-        found.provisional, found.fingerprint, work.directory.block_tables("bridge"), work.settings.join_gap
+        provisional=found.provisional,
+        tables=work.directory.block_tables("bridge"),
+        gap=work.settings.join_gap,
+        upstream=found.fingerprint,
     )
     final = digest({"source": found.fingerprint, "chosen": _chosen_by(work)})
     table = work.directory.table("final", final)

@@ -117,7 +117,7 @@ def _super_levels(
                 offsets=stitch.offsets,
                 pair_offsets=pair_offsets,
                 unions=UnionTables(directory.block_tables(f"merge-{level}")),
-                upstream=stitch.fingerprint,
+                upstream=levels[-1].fingerprint if levels else stitch.fingerprint,
                 connectivity=label.connectivity,
                 minimum_voxels=_minimum(work),
             )

@@ -21,9 +21,10 @@ def relabel_steps(work: Labelling, steps: list[Step], found: Labelled, like: Vol
     assert isinstance(found.ids, Path)
     directory, grid = work.directory, work.grid
     segmentation = stored_volume(directory.array("segmentation"), grid, "uint64", like, work.chunks)
-    relabel = RelabelStage(found.labels, found.offsets, found.ids, found.fingerprint, segmentation, grid)
+    stored = (found.labels, found.offsets, found.ids)
+    relabel = RelabelStage(*stored, segmentation, upstream=found.fingerprint, grid=grid)
     pairs = directory.block_tables("measure-pairs")
-    measure = MeasureStage(found.labels, found.offsets, found.ids, pairs, relabel.fingerprint, grid)
+    measure = MeasureStage(*stored, pairs, upstream=relabel.fingerprint, grid=grid)
     step = Step(
         "relabel",
         (relabel, measure),

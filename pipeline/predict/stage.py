@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from pipeline.arrays import Float32
-from pipeline.engine.stage import BlockResult, Stopwatch
+from pipeline.engine.stage import BlockStage, Stopwatch
 from pipeline.errors import BadInput
-from pipeline.grid import Block, BlockGrid
+from pipeline.grid import Block
 from pipeline.image.grey import GreyScale, require_finite
 from pipeline.model.device import picked_device
 from pipeline.model.ensemble import Member
@@ -21,7 +22,6 @@ from pipeline.model.slot import compute_slot
 from pipeline.model.spec import ModelSpec
 from pipeline.predict.op import Input, PredictOp
 from pipeline.predict.tta import variants
-from pipeline.store.identity import digest
 from pipeline.store.tables import open_table
 from pipeline.store.volume import Volume
 
@@ -39,7 +39,7 @@ class SlottedModel:
 
 
 @dataclass(frozen=True)
-class PredictStage:
+class PredictStage(BlockStage):
     """The network over the blocks of ``grid``; ``count`` of a result is the patches computed.
 
     ``model``, ``spec`` and ``statistics`` are the first member's; ``others`` are averaged with it, in this order.
@@ -48,10 +48,8 @@ class PredictStage:
     """
 
     source: Volume
-    source_fingerprint: str
     semantic: Volume
     boundary: Volume
-    grid: BlockGrid
     op: PredictOp
     model: str
     spec: ModelSpec
@@ -74,31 +72,24 @@ class PredictStage:
         """How often each patch goes through a network: variants times members."""
         return len(variants(self.op.tta)) * len(self.members)
 
-    @property
-    def fingerprint(self) -> str:
+    def parameters(self) -> dict[str, Any]:
         """Everything that decides the stored maps; not the device, not the batch."""
         op = {key: value for key, value in asdict(self.op).items() if key != "batch"}
-        return digest(
-            {
-                "stage": self.name,
-                "version": (self.version, self.op.version),
-                "source": self.source_fingerprint,
-                "op": op,
-                "members": [member.function for member in self.members],
-                "grey": self.grey.model_dump(),
-                "grid": asdict(self.grid),
-                **({} if self.levels is None else {"levels": self.levels.name}),
-            }
-        )
+        return {
+            "version": (self.version, self.op.version),
+            "op": op,
+            "members": [member.function for member in self.members],
+            "grey": self.grey.model_dump(),
+            **({} if self.levels is None else {"levels": self.levels.name}),
+        }
 
     def warm_up(self) -> None:
         """Load every model; once a process."""
         for member in self.members:
             self._network(member)
 
-    def __call__(self, block: Block) -> BlockResult:
+    def work(self, block: Block, watch: Stopwatch) -> int:
         """Predict one block."""
-        watch = Stopwatch()
         box = self.op.read_box(block.core)
         with watch("read"):
             raw = self.source.read(box)
@@ -110,7 +101,7 @@ class PredictStage:
         with watch("write"):
             self.semantic.write(block.core, semantic)
             self.boundary.write(block.core, boundary)
-        return watch.result(block.number, patches)
+        return patches
 
     def _input(self, member: Member) -> Input:
         statistics = member.statistics

@@ -33,7 +33,7 @@ def predict_part(frame: Frame, members: Sequence[Member], op: PredictOp, device:
     first, *others = members
     stage = PredictStage(
         source=seen.volume,
-        source_fingerprint=seen.fingerprint,
+        upstream=seen.fingerprint,
         semantic=semantic,
         boundary=boundary,
         grid=frame.grid,

@@ -73,7 +73,7 @@ def segmentation(tmp_path_factory: pytest.TempPathFactory) -> Volume:
         table.append(present)
     write_table(folder / "offsets.npy", np.concatenate([[0], np.cumsum(counts)]))
     write_table(folder / "table.npy", np.concatenate(table))
-    stage = RelabelStage(labels, folder / "offsets.npy", folder / "table.npy", "0", made, grid)
+    stage = RelabelStage(labels, folder / "offsets.npy", folder / "table.npy", made, upstream="0", grid=grid)
     with Ledger(folder / "relabel.ledger", stage.name, stage.fingerprint, len(grid)) as ledger:
         run_stage(stage, ledger, SerialExecutor())
     return made
@@ -85,7 +85,7 @@ def test_the_segmentation_and_its_export_keep_them_at_every_mip(segmentation: Vo
     create_layers(levels)
     assert len(levels) > 1
     for level in levels:
-        stage = ExportStage(level, "0")
+        stage = ExportStage(level, upstream="0")
         with Ledger(tmp_path / f"{stage.name}.ledger", stage.name, stage.fingerprint, len(stage.grid)) as ledger:
             run_stage(stage, ledger, SerialExecutor())
         stored = level.target.read(level.target.box)

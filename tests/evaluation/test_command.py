@@ -213,7 +213,9 @@ def test_the_sheet_is_drawn_again_only_when_it_would_show_something_else(
     sheet = tmp_path / "out" / "sheet.png"
     first = sheet.read_bytes()
     with monkeypatch.context() as unreadable:
-        unreadable.setattr("pipeline.evaluation.comparison.located_examples", lambda *_: pytest.fail("voxels were read"))
+        unreadable.setattr(
+            "pipeline.evaluation.comparison.located_examples", lambda *_: pytest.fail("voxels were read")
+        )
         scores(*words, "--size-limits", "100,200", "--sheet", tmp_path / "copy.png")
     assert sheet.read_bytes() == first == (tmp_path / "copy.png").read_bytes()
     scores(*words, "--preset", "challenge2021")

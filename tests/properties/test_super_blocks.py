@@ -54,7 +54,7 @@ class Stored:
                 labels.write(each.number, local, runs(local), {"rows": rows})
             counts[each.number] = n
         write_offsets(folder / "offsets.npy", counts)
-        stitch = StitchStage(labels, folder / "offsets.npy", pairs, "labels", grid, connectivity)
+        stitch = StitchStage(labels, folder / "offsets.npy", pairs, connectivity, upstream="labels", grid=grid)
         pair_counts = np.array([stitch(each).count for each in grid])
         write_offsets(folder / "pair-offsets.npy", pair_counts)
         return cls(folder, stitch, labels.tables, counts, pair_counts)

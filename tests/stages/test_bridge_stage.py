@@ -63,7 +63,7 @@ def run(stage: BridgeStage, executor: Executor) -> NDArray[np.int64]:
 
 
 def stage_on(provisional: Provisional, folder: Path, gap: int = GAP) -> BridgeStage:
-    return BridgeStage(provisional, "source", BlockTables(folder / "bridge"), gap)
+    return BridgeStage(provisional, BlockTables(folder / "bridge"), gap, upstream="source")
 
 
 @pytest.mark.parametrize("grown", [False, True])
@@ -118,7 +118,7 @@ def test_what_decides_the_tables_is_in_the_fingerprint(tmp_path: Path) -> None:
         stage_on(provisional, tmp_path),
         stage_on(provisional, tmp_path, gap=1),
         stage_on(other_blocks, tmp_path),
-        BridgeStage(provisional, "another", BlockTables(tmp_path / "bridge"), GAP),
+        BridgeStage(provisional, BlockTables(tmp_path / "bridge"), GAP, upstream="another"),
     ]
     assert len({stage.fingerprint for stage in stages}) == 4
 

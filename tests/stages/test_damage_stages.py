@@ -67,14 +67,16 @@ class Chain:
         levels, histograms, kinds = (BlockTables(folder / name) for name in ("levels", "histograms", "kinds"))
         grey = sample_grey(source)[0]
         slices, limits = folder / "slices.npy", folder / "limits.npy"
-        self.inspected = InspectStage(source, "raw", grey, CELL, arrays["mean"], arrays["texture"], levels, grid)
+        mean, texture = arrays["mean"], arrays["texture"]
+        self.inspected = InspectStage(source, grey, CELL, mean, texture, levels, upstream="raw", grid=grid)
         self._run(self.inspected)
         write_slice_table(levels, grid, slices)
-        cells = StoredCells(arrays["mean"], arrays["texture"], slices)
-        self.compared = CompareStage(cells, self.inspected.fingerprint, histograms, grid, GAP)
+        cells = StoredCells(mean, texture, slices)
+        self.compared = CompareStage(cells, histograms, GAP, upstream=self.inspected.fingerprint, grid=grid)
         self._run(self.compared)
         write_limits(histograms, grid, 1.0, limits)
-        self.found = DamageStage(cells, limits, self.compared.fingerprint, arrays["damage"], kinds, grid, GAP, 1.0)
+        upstream = self.compared.fingerprint
+        self.found = DamageStage(cells, limits, arrays["damage"], kinds, GAP, 1.0, upstream=upstream, grid=grid)
         self.counts = self._run(self.found)
         self.arrays = {name: volume.read(volume.box) for name, volume in arrays.items()}
         self.tables = [np.asarray(open_table(path)) for path in (slices, limits)]
@@ -167,7 +169,8 @@ def test_values_that_are_no_numbers_are_refused_by_their_box(tmp_path: Path) -> 
     cells = cell_volume(str(tmp_path / "mean"), source, CELL)
     grid = cell_grid(source.shape, CELL)
     grey = sample_grey(source.cropped(replace(source.box, stop=(2, 20, 20))))[0]
-    stage = InspectStage(source, "raw", grey, CELL, cells, cells, BlockTables(tmp_path / "levels"), grid)
+    levels = BlockTables(tmp_path / "levels")
+    stage = InspectStage(source, grey, CELL, cells, cells, levels, upstream="raw", grid=grid)
     with pytest.raises(BadInput, match=r"1 voxels in box .* are NaN or infinite"):
         stage(grid[0])
 
@@ -191,7 +194,7 @@ def test_what_decides_the_result_is_in_the_fingerprint(whole: Chain) -> None:
     found, compared, inspected = whole.found, whole.compared, whole.inspected
     others = [
         (inspected, replace(inspected, cell=(1, 8, 8))),
-        (inspected, replace(inspected, source_fingerprint="other")),
+        (inspected, replace(inspected, upstream="other")),
         (compared, replace(compared, max_gap=2)),
         (found, replace(found, sensitivity=2.0)),
         (found, replace(found, upstream="other")),

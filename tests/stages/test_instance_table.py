@@ -89,8 +89,8 @@ def stored_parts(folder: Path, ids: Ids, block: Vec3, executor: Executor | None 
     counts = np.array(list(map(len, present)))
     write_table(offsets, np.concatenate([[0], np.cumsum(counts)]))
     write_table(table, np.concatenate(present))
-    relabel = RelabelStage(labels, offsets, table, "", segmentation, grid)
-    measure = MeasureStage(labels, offsets, table, pairs, "", grid)
+    relabel = RelabelStage(labels, offsets, table, segmentation, upstream="", grid=grid)
+    measure = MeasureStage(labels, offsets, table, pairs, upstream="", grid=grid)
     for stage in (relabel, measure):
         with open_ledger(directory, stage) as ledger:
             run_stage(stage, ledger, executor or SerialExecutor())

@@ -112,9 +112,8 @@ def stage_of(
     create_arrays([restored, replaced], grid)
     op = RestoreOp(SHAPE, spec.patch, spec.overlap, spec.multiple, spec.channels, 3, 24.0, (8.0, 8.0))
     tables = BlockTables(folder / "tables" / "restore")
-    stage = RestoreStage(
-        source, "s", GreyScale(), mask, "d", None, restored, replaced, tables, grid, op, path, spec, "cpu"
-    )
+    arrays = (restored, replaced, tables)
+    stage = RestoreStage(source, GreyScale(), mask, "d", None, *arrays, op, path, spec, "cpu", upstream="s", grid=grid)
     return replace(stage, **changes)
 
 
@@ -198,7 +197,7 @@ def test_the_fingerprint_is_of_all_that_decides_the_result(tmp_path: Path) -> No
     mask = stage.damage
     assert mask is not None
     others = [
-        replace(stage, source_fingerprint="t"),
+        replace(stage, upstream="t"),
         replace(stage, damage_fingerprint="e"),
         replace(stage, damage=None),
         replace(stage, damage=CoarseMask(mask.volume, mask.extent, (1, 4, 5))),

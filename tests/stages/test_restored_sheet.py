@@ -75,7 +75,7 @@ def restoration(
         tables.write(each.number, {"z": z + each.core.start[0], "replaced": done[z], "left": kept[z]})
     return RestoreStage(
         source=volumes["raw"],
-        source_fingerprint="",
+        upstream="",
         grey=GreyScale(),
         damage=None,
         damage_fingerprint="",

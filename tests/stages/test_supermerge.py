@@ -93,6 +93,17 @@ def test_finished_levels_are_not_joined_again(tmp_path: Path) -> None:
     assert len(before) > 2
 
 
+def test_each_level_is_bound_to_the_one_below_and_the_lowest_to_the_pairs(tmp_path: Path) -> None:
+    found = np.random.default_rng(0).random(SHAPE) < 0.3
+    each, maps = labelling(tmp_path, found, InstancePlan(127, 127, 6), 1)
+    merged(each, maps)
+    steps = instance_steps(each, maps)[0]
+    levels = steps[2].all_stages()
+    assert len(levels) > 1
+    read = [steps[1].stages[0], *levels[:-1]]
+    assert [getattr(level, "upstream", None) for level in levels] == [stage.fingerprint for stage in read]
+
+
 def test_the_number_of_levels_follows_the_grid() -> None:
     assert [len(grid) for grid in super_grids((1, 1, 1), 4)] == [1]
     assert [len(grid) for grid in super_grids((3, 5, 9), 2)] == [30, 6, 2, 1]

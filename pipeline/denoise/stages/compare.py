@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from pipeline.denoise.ops.measures import Cells, histograms, limits, measures_halo
 from pipeline.denoise.ops.slices import normalised
-from pipeline.engine.stage import BlockResult, Stopwatch
+from pipeline.engine.stage import BlockStage, Stopwatch
 from pipeline.geometry import Box, Vec3
 from pipeline.grid import Block, BlockGrid
-from pipeline.store.identity import digest
 from pipeline.store.tables import BlockTables, open_table, write_table
 from pipeline.store.volume import Volume
 
@@ -38,37 +38,22 @@ class StoredCells:
 
 
 @dataclass(frozen=True)
-class CompareStage:
+class CompareStage(BlockStage):
     """Histograms of all measures over the cells of each block; ``count`` of a result is the cells with tissue."""
 
     cells: StoredCells
-    upstream: str
     histograms: BlockTables
-    grid: BlockGrid
     max_gap: int
 
     name = "compare"
     version = 1
 
-    @property
-    def fingerprint(self) -> str:
-        """Of the cells and the longest gap."""
-        return digest(
-            {
-                "stage": self.name,
-                "version": self.version,
-                "source": self.upstream,
-                "parameters": self.max_gap,
-                "grid": asdict(self.grid),
-            }
-        )
+    def parameters(self) -> dict[str, Any]:
+        """The longest gap."""
+        return {"parameters": self.max_gap}
 
-    def warm_up(self) -> None:
-        """Nothing to load."""
-
-    def __call__(self, block: Block) -> BlockResult:
+    def work(self, block: Block, watch: Stopwatch) -> int:
         """Compare one block."""
-        watch = Stopwatch()
         halo = measures_halo(self.max_gap)
         with watch("read"):
             cells = self.cells.read(block.core, halo)
@@ -77,7 +62,7 @@ class CompareStage:
             present = int(np.count_nonzero(cells.present[block.core.slices(block.core.grown(halo).start)]))
         with watch("write"):
             self.histograms.write(block.number, {"counts": counts})
-        return watch.result(block.number, present)
+        return present
 
 
 def write_limits(histograms: BlockTables, grid: BlockGrid, sensitivity: float, path: Path) -> None:

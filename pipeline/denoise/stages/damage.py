@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from pipeline.arrays import Bool
 from pipeline.denoise.ops.damage import BITS, MISSING, damage, damage_halo, long_gaps, lost
 from pipeline.denoise.stages.compare import StoredCells
-from pipeline.engine.stage import BlockResult, Stopwatch
+from pipeline.engine.stage import BlockStage, Stopwatch
 from pipeline.geometry import Box
-from pipeline.grid import Block, BlockGrid
-from pipeline.store.identity import digest
+from pipeline.grid import Block
 from pipeline.store.tables import BlockTables, open_table
 from pipeline.store.volume import Volume
 
 
 @dataclass(frozen=True)
-class DamageStage:
+class DamageStage(BlockStage):
     """The damage of each block; ``count`` of a result is its damaged cells.
 
     ``kinds`` takes for every block the cells with each bit, int64 (bits,), in the order of ``BITS``.
@@ -28,35 +28,20 @@ class DamageStage:
 
     cells: StoredCells
     limits: Path
-    upstream: str
     damage: Volume
     kinds: BlockTables
-    grid: BlockGrid
     max_gap: int
     sensitivity: float
 
     name = "damage"
     version = 2
 
-    @property
-    def fingerprint(self) -> str:
-        """Of the comparison, the longest gap and the sensitivity."""
-        return digest(
-            {
-                "stage": self.name,
-                "version": self.version,
-                "source": self.upstream,
-                "parameters": (self.max_gap, self.sensitivity),
-                "grid": asdict(self.grid),
-            }
-        )
+    def parameters(self) -> dict[str, Any]:
+        """The longest gap and the sensitivity."""
+        return {"parameters": (self.max_gap, self.sensitivity)}
 
-    def warm_up(self) -> None:
-        """Nothing to load."""
-
-    def __call__(self, block: Block) -> BlockResult:
+    def work(self, block: Block, watch: Stopwatch) -> int:
         """Find the damage of one block."""
-        watch = Stopwatch()
         with watch("read"):
             cells = self.cells.read(block.core, damage_halo(self.max_gap))
             gaps = list(self._long_gaps(block.core))
@@ -68,7 +53,7 @@ class DamageStage:
         with watch("write"):
             self.damage.write(block.core, found)
             self.kinds.write(block.number, {"kinds": kinds})
-        return watch.result(block.number, int(np.count_nonzero(found)))
+        return int(np.count_nonzero(found))
 
     def _long_gaps(self, core: Box) -> Iterator[tuple[Box, Bool]]:
         """The parts of a core in runs of missing slices that no halo spans, and which of their cells are lost."""

@@ -2,60 +2,44 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from pipeline.denoise.ops.cells import inspected
 from pipeline.denoise.ops.slices import tile_levels
-from pipeline.engine.stage import BlockResult, Stopwatch
+from pipeline.engine.stage import BlockStage, Stopwatch
 from pipeline.geometry import Box, Vec3, vec3
-from pipeline.grid import Block, BlockGrid
+from pipeline.grid import Block
 from pipeline.image.grey import GreyScale, grey_levels, require_finite
-from pipeline.store.identity import digest
 from pipeline.store.tables import BlockTables
 from pipeline.store.volume import Volume
 
 
 @dataclass(frozen=True)
-class InspectStage:
+class InspectStage(BlockStage):
     """Two numbers for every cell; for every slice of a block level and spread of its tiles, and its cells with tissue.
 
     ``grid`` is in cells; ``count`` of a result is the number of cells that are not empty.
     """
 
     source: Volume
-    source_fingerprint: str
     grey: GreyScale
     cell: Vec3
     mean: Volume
     texture: Volume
     levels: BlockTables
-    grid: BlockGrid
 
     name = "inspect"
     version = 2
 
-    @property
-    def fingerprint(self) -> str:
-        """Of the raw volume, its grey scale and the cell."""
-        return digest(
-            {
-                "stage": self.name,
-                "version": self.version,
-                "source": self.source_fingerprint,
-                "grey": self.grey.model_dump(),
-                "cell": self.cell,
-                "grid": asdict(self.grid),
-            }
-        )
+    def parameters(self) -> dict[str, Any]:
+        """The grey scale and the cell."""
+        return {"grey": self.grey.model_dump(), "cell": self.cell}
 
-    def warm_up(self) -> None:
-        """Nothing to load."""
-
-    def __call__(self, block: Block) -> BlockResult:
+    def work(self, block: Block, watch: Stopwatch) -> int:
         """Inspect one block."""
-        watch = Stopwatch()
         core = block.core
         start, stop = (vec3(n * c for n, c in zip(at, self.cell, strict=True)) for at in (core.start, core.stop))
         box = Box(start, stop).clipped(self.source.box)
@@ -69,4 +53,4 @@ class InspectStage:
             self.mean.write(core, mean)
             self.texture.write(core, texture)
             self.levels.write(block.number, {"levels": levels, "tissue": tissue})
-        return watch.result(block.number, int(np.count_nonzero(mean)))
+        return int(np.count_nonzero(mean))

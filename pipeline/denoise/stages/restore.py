@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,17 +12,16 @@ from pipeline.arrays import Array, Bool, Float32, UInt8
 from pipeline.denoise.ops.restore import Restored, RestoreOp
 from pipeline.denoise.ops.slices import normalised
 from pipeline.denoise.relevelling import RELEVEL_VERSION, Relevelling
-from pipeline.engine.stage import BlockResult, Stopwatch
+from pipeline.engine.stage import BlockStage, Stopwatch
 from pipeline.errors import BadInput
 from pipeline.geometry import Box
-from pipeline.grid import Block, BlockGrid
+from pipeline.grid import Block
 from pipeline.image.grey import GreyScale, grey_levels, require_finite
 from pipeline.image.mask import CoarseMask
 from pipeline.model.device import picked_device
 from pipeline.model.restorer import LoadedRestorer, load_restorer
 from pipeline.model.restorer_spec import RestorerSpec
 from pipeline.model.slot import compute_slot
-from pipeline.store.identity import digest
 from pipeline.store.tables import BlockTables, open_table
 from pipeline.store.volume import Volume
 
@@ -39,7 +39,7 @@ class SlottedRestorer:
 
 
 @dataclass(frozen=True)
-class RestoreStage:
+class RestoreStage(BlockStage):
     """The restorer over the blocks of ``grid``; ``count`` of a result is the voxels replaced.
 
     ``damage`` None is damage everywhere, for restorers that make each slice from itself. ``slices`` is the table of
@@ -50,7 +50,6 @@ class RestoreStage:
     """
 
     source: Volume
-    source_fingerprint: str
     grey: GreyScale
     damage: CoarseMask | None
     damage_fingerprint: str
@@ -58,7 +57,6 @@ class RestoreStage:
     restored: Volume
     replaced: Volume
     tables: BlockTables
-    grid: BlockGrid
     op: RestoreOp
     model: str
     spec: RestorerSpec
@@ -69,33 +67,27 @@ class RestoreStage:
     name = "restore"
     version = 1
 
-    @property
-    def fingerprint(self) -> str:
+    def parameters(self) -> dict[str, Any]:
         """Everything that decides the stored grey levels; not the device, not the batch."""
         op = {key: value for key, value in asdict(self.op).items() if key != "batch"}
-        return digest(
-            {
-                "stage": self.name,
-                "version": (self.version, self.op.version),
-                "source": self.source_fingerprint,
-                "grey": self.grey.model_dump(),
-                "damage": (self.damage_fingerprint, None if self.damage is None else self.damage.factor),
-                "slices": None if self.slices is None else self.slices.name,
-                "op": op,
-                "restorer": self.spec.model_dump(include={"kind", "options", "unsharp", "sha256"}),
-                "grid": asdict(self.grid),
-                **({} if self.kinds is None else {"kinds": self.kinds}),
-                **({} if self.relevelling is None else {"relevelled": (RELEVEL_VERSION, self.relevelling.kinds)}),
-            }
-        )
+        return {
+            "version": (self.version, self.op.version),
+            "grey": self.grey.model_dump(),
+            "damage": (self.damage_fingerprint, None if self.damage is None else self.damage.factor),
+            "slices": None if self.slices is None else self.slices.name,
+            "op": op,
+            "restorer": self.spec.model_dump(include={"kind", "options", "unsharp", "sha256"}),
+            **({} if self.kinds is None else {"kinds": self.kinds}),
+            **({} if self.relevelling is None else {"relevelled": (RELEVEL_VERSION, self.relevelling.kinds)}),
+        }
 
     def warm_up(self) -> None:
         """Load the restorer; once a process."""
         self._network()
 
-    def __call__(self, block: Block) -> BlockResult:
+    def work(self, block: Block, watch: Stopwatch) -> int:
         """Restore one block."""
-        watch, core = Stopwatch(), block.core
+        core = block.core
         with watch("read"):
             part = self._part(core)
             raw = self._read(core)
@@ -114,7 +106,7 @@ class RestoreStage:
             if counts.any():  # else the block has no chunks, nor had it any in an attempt before
                 self.replaced.write(core, replaced)
             self.tables.write(block.number, _rows(core.start[0], counts, left))
-        return watch.result(block.number, int(counts.sum()))
+        return int(counts.sum())
 
     def _part(self, core: Box) -> Box:
         """Where anything may be damaged; only the coarse map is read where nothing is."""

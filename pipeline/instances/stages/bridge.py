@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from pipeline.arrays import Counts
-from pipeline.engine.stage import BlockResult, Stopwatch
+from pipeline.engine.stage import BlockStage, Stopwatch
 from pipeline.geometry import Box
 from pipeline.grid import Block, BlockGrid
 from pipeline.instances.ops.bridge import OVERLAP, Pairs, SectionSums, bridges, overlaps, sections, summed
 from pipeline.instances.ops.fragments import Rows
 from pipeline.instances.stored.provisional import Provisional
-from pipeline.store.identity import digest
 from pipeline.store.tables import BlockTables
 
 MOST_ROWS = 2**20  # overlaps of blocks that are gathered before equal ones are added up: 40 MB
 
 
 @dataclass(frozen=True)
-class BridgeStage:
+class BridgeStage(BlockStage):
     """Overlaps across gaps of up to ``gap`` slices; ``count`` is the block's sections (an instance in a slice).
 
     A block looks upwards (z) from its core, ``gap + 1`` slices beyond it. It stores its ``overlaps`` and ``sections``,
@@ -29,40 +29,26 @@ class BridgeStage:
     """
 
     provisional: Provisional
-    upstream: str
     tables: BlockTables
     gap: int
+    grid: BlockGrid = field(init=False)
 
     name = "bridge"
     version = 1
 
-    @property
-    def grid(self) -> BlockGrid:
-        """The blocks of the provisional instances."""
-        return self.provisional.grid
+    def __post_init__(self) -> None:
+        """The blocks are those of the provisional instances."""
+        object.__setattr__(self, "grid", self.provisional.grid)
 
-    @property
-    def fingerprint(self) -> str:
-        """Of the provisional instances and the gap."""
-        return digest(
-            {
-                "stage": self.name,
-                "version": self.version,
-                "source": self.upstream,
-                "gap": self.gap,
-                "grid": asdict(self.grid),
-            }
-        )
+    def parameters(self) -> dict[str, Any]:
+        """The gap."""
+        return {"gap": self.gap}
 
-    def warm_up(self) -> None:
-        """Nothing to load."""
-
-    def __call__(self, block: Block) -> BlockResult:
+    def work(self, block: Block, watch: Stopwatch) -> int:
         """Look upwards from one block."""
-        watch = Stopwatch()
         with watch("read"):
             if not self.provisional.ids_of(block.number).any():
-                return watch.result(block.number)
+                return 0
             labels, ids = self.provisional.read_compact(self._seen(block))
         depth = block.core.shape[0]
         with watch("op"):
@@ -73,7 +59,7 @@ class BridgeStage:
                     rows[name] = ids[rows[name].astype(np.intp) - 1]
         with watch("write"):
             self.tables.write(block.number, {"overlaps": found, "sections": held})
-        return watch.result(block.number, len(held))
+        return len(held)
 
     def _seen(self, block: Block) -> Box:
         z, y, x = block.core.stop

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.engine.stage import BlockResult, Stopwatch
+from pipeline.engine.stage import BlockStage, Stopwatch
 from pipeline.geometry import Box, Vec3
-from pipeline.grid import Block, BlockGrid
+from pipeline.grid import Block
 from pipeline.image.mask import CoarseMask
 from pipeline.image.quantise import to_uint8
 from pipeline.instances.ops.fragments import Rows, Runs, rows_of_runs, runs
@@ -20,12 +21,11 @@ from pipeline.instances.plan import InstancePlan
 from pipeline.instances.stored.collars import Collars, Surroundings
 from pipeline.instances.stored.labels import StoredLabels
 from pipeline.instances.stored.provisional import Provisional
-from pipeline.store.identity import digest
 from pipeline.store.volume import Volume
 
 
 @dataclass(frozen=True)
-class GrowStage:
+class GrowStage(BlockStage):
     """Growth and hole filling of provisional instances; ``count`` of a result is the number of instances in the block.
 
     ``grown`` takes, block-local 1..n again, the labels of every block that holds any, with the instance id of each
@@ -37,9 +37,7 @@ class GrowStage:
     semantic: Volume
     offsets: Path
     table: Path
-    upstream: str
     grown: StoredLabels
-    grid: BlockGrid
     extent: Vec3
     plan: InstancePlan
     tissue: CoarseMask | None = None
@@ -54,28 +52,17 @@ class GrowStage:
         """Voxels beyond the core that decide it: those that decide its holes, and the growth there."""
         return whole_halo(self.plan)
 
-    @property
-    def fingerprint(self) -> str:
-        """Of the provisional instances, the growth, the holes and the tissue mask."""
+    def parameters(self) -> dict[str, Any]:
+        """The growth, the holes and the tissue mask."""
         plan = self.plan
-        return digest(
-            {
-                "stage": self.name,
-                "version": self.version,
-                "source": self.upstream,
-                "growth": (plan.grow, plan.mask_above, plan.grow_nm, plan.voxel_size_nm, plan.watershed_halo),
-                "holes": holes_halo(plan),
-                "tissue": (self.tissue_fingerprint, None if self.tissue is None else self.tissue.factor),
-                "grid": asdict(self.grid),
-            }
-        )
+        return {
+            "growth": (plan.grow, plan.mask_above, plan.grow_nm, plan.voxel_size_nm, plan.watershed_halo),
+            "holes": holes_halo(plan),
+            "tissue": (self.tissue_fingerprint, None if self.tissue is None else self.tissue.factor),
+        }
 
-    def warm_up(self) -> None:
-        """Nothing to load."""
-
-    def __call__(self, block: Block) -> BlockResult:
+    def work(self, block: Block, watch: Stopwatch) -> int:
         """Grow one block."""
-        watch = Stopwatch()
         extent, core = Box.of_shape(self.extent), block.core
         around_holes = core.grown(holes_halo(self.plan)).clipped(extent)
         box = around_holes.grown(growth_halo(self.plan)).clipped(extent)
@@ -84,7 +71,7 @@ class GrowStage:
             around = None if self.collars is None else Surroundings(core, self.labels, self.semantic, self.collars)
             labels, ids = seeds.read_compact(box, None if around is None else around.local)
             if not labels.any():  # nothing grows into the core
-                return watch.result(block.number)
+                return 0
             seen = box if needs_semantic(self.plan) else core
             semantic = to_uint8(self.semantic.read(seen)) if around is None else around.semantic(seen)
         with watch("op"):
@@ -96,7 +83,7 @@ class GrowStage:
             if len(present):
                 own = {"ids": ids[present.astype(np.intp) - 1], "rows": rows}
                 self.grown.write(block.number, local, found, own)
-        return watch.result(block.number, len(present))
+        return len(present)
 
     def _rows(self, found: Runs, n: int, block: Block, semantic: NDArray[np.uint8]) -> Rows:
         tissue = None if self.tissue is None else self.tissue.read(block.core)

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import Any
 
-from pipeline.engine.stage import BlockResult, Stopwatch
+from pipeline.engine.stage import BlockStage, Stopwatch
 from pipeline.geometry import Vec3
-from pipeline.grid import Block, BlockGrid
+from pipeline.grid import Block
 from pipeline.image.quantise import to_uint8
 from pipeline.instances.ops.fragments import painted, rows_of_runs
 from pipeline.instances.ops.label import Connectivity, seeds
 from pipeline.instances.ops.run_labels import label_runs
 from pipeline.instances.stored.collars import Collars
 from pipeline.instances.stored.labels import StoredLabels
-from pipeline.store.identity import digest
 from pipeline.store.volume import Volume
 
 
 @dataclass(frozen=True)
-class LabelStage:
+class LabelStage(BlockStage):
     """Seeds of each block labelled 1..n; ``count`` of a result is n.
 
     ``semantic_above`` and ``boundary_below`` are on the 0..255 scale. ``labels`` take every block with n > 0, with its
@@ -27,9 +27,7 @@ class LabelStage:
 
     semantic: Volume
     boundary: Volume
-    upstream: str
     labels: StoredLabels
-    grid: BlockGrid
     extent: Vec3
     semantic_above: int
     boundary_below: int
@@ -39,26 +37,15 @@ class LabelStage:
     name = "label"
     version = 3
 
-    @property
-    def fingerprint(self) -> str:
-        """Of thresholds, connectivity, grid, the maps, and how thick the collars are."""
-        return digest(
-            {
-                "stage": self.name,
-                "version": self.version,
-                "source": self.upstream,
-                "parameters": (self.semantic_above, self.boundary_below, self.connectivity),
-                "collars": None if self.collars is None else self.collars.thickness,
-                "grid": asdict(self.grid),
-            }
-        )
+    def parameters(self) -> dict[str, Any]:
+        """Thresholds, connectivity, and how thick the collars are."""
+        return {
+            "parameters": (self.semantic_above, self.boundary_below, self.connectivity),
+            "collars": None if self.collars is None else self.collars.thickness,
+        }
 
-    def warm_up(self) -> None:
-        """Nothing to load."""
-
-    def __call__(self, block: Block) -> BlockResult:
+    def work(self, block: Block, watch: Stopwatch) -> int:
         """Label one block."""
-        watch = Stopwatch()
         with watch("read"):
             semantic, boundary = self.semantic.read(block.core), self.boundary.read(block.core)
         with watch("op"):
@@ -73,4 +60,4 @@ class LabelStage:
                 self.labels.write(block.number, labels, found, {"rows": rows})
             if self.collars is not None:
                 self.collars.write(block, labels, semantic)
-        return watch.result(block.number, n)
+        return n

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.arrays import Array
-from pipeline.engine.stage import BlockResult, Stopwatch
+from pipeline.engine.stage import BlockStage, Stopwatch
 from pipeline.geometry import Vec3, vec3
-from pipeline.grid import Block, BlockGrid
+from pipeline.grid import Block
 from pipeline.instances.ops.relabel import numbered
 from pipeline.instances.ops.stitch import contact, forward_offsets, opposite
 from pipeline.instances.ops.surface import DIRECTIONS, pairs_across, pairs_of_runs
 from pipeline.instances.stored.labels import StoredLabels
-from pipeline.store.identity import digest
 from pipeline.store.tables import BlockTables, open_table
 
 
 @dataclass(frozen=True)
-class MeasureStage:
+class MeasureStage(BlockStage):
     """Pairs of neighbouring voxels of one instance: inside each block, and across its forward faces, edges and corners.
 
     Every pair is counted once, whatever the blocks. Reads the runs of the block's labels, rims of its neighbours and
@@ -33,27 +32,16 @@ class MeasureStage:
     offsets: Path
     table: Path
     pairs: BlockTables
-    upstream: str
-    grid: BlockGrid
 
     name = "measure"
     version = 2
 
-    @property
-    def fingerprint(self) -> str:
-        """Of the segmentation."""
-        return digest({"stage": self.name, "version": self.version, "source": self.upstream, "grid": asdict(self.grid)})
-
-    def warm_up(self) -> None:
-        """Nothing to load."""
-
-    def __call__(self, block: Block) -> BlockResult:
+    def work(self, block: Block, watch: Stopwatch) -> int:
         """Count inside one block and across its borders."""
-        watch = Stopwatch()
         ids = FinalIds(open_table(self.offsets), open_table(self.table))
         present, group = numbered(ids.of(block.number))
         if not len(present):
-            return watch.result(block.number)
+            return 0
         with watch("read"):
             found = self.labels.runs(block.number)
         with watch("op"):
@@ -61,7 +49,7 @@ class MeasureStage:
             pairs += self._across(block, ids, present, group)
         with watch("write"):
             self.pairs.write(block.number, {"ids": present, "pairs": pairs})
-        return watch.result(block.number, len(present))
+        return len(present)
 
     def _across(self, block: Block, ids: FinalIds, present: Array, group: Array) -> Array:
         counts = np.zeros((len(present), len(DIRECTIONS)), np.uint64)

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from pipeline.arrays import Array
-from pipeline.engine.stage import BlockResult, Stopwatch
+from pipeline.engine.stage import BlockStage, Stopwatch
 from pipeline.geometry import vec3
-from pipeline.grid import Block, BlockGrid
+from pipeline.grid import Block
 from pipeline.instances.ops.label import Connectivity
 from pipeline.instances.ops.stitch import forward_offsets, global_pairs, touching_pairs
 from pipeline.instances.stored.labels import StoredLabels
-from pipeline.store.identity import digest
 from pipeline.store.tables import BlockTables, open_table
 
 
 @dataclass(frozen=True)
-class StitchStage:
+class StitchStage(BlockStage):
     """Pairs of global fragment numbers across each block's forward faces (edges, corners); ``count`` is how many.
 
     ``offsets`` is a table of length ``len(grid) + 1``: block b holds fragments ``offsets[b] .. offsets[b + 1]``.
@@ -28,38 +28,23 @@ class StitchStage:
     labels: StoredLabels
     offsets: Path
     pairs: BlockTables
-    upstream: str
-    grid: BlockGrid
     connectivity: Connectivity
 
     name = "stitch"
     version = 1
 
-    @property
-    def fingerprint(self) -> str:
-        """Of the labels and the connectivity."""
-        return digest(
-            {
-                "stage": self.name,
-                "version": self.version,
-                "source": self.upstream,
-                "connectivity": self.connectivity,
-                "grid": asdict(self.grid),
-            }
-        )
+    def parameters(self) -> dict[str, Any]:
+        """The connectivity."""
+        return {"connectivity": self.connectivity}
 
-    def warm_up(self) -> None:
-        """Nothing to load."""
-
-    def __call__(self, block: Block) -> BlockResult:
+    def work(self, block: Block, watch: Stopwatch) -> int:
         """Stitch one block to its forward neighbours."""
-        watch = Stopwatch()
         with watch("op"):
             pairs = self._pairs(block)
         with watch("write"):
             if len(pairs):
                 self.pairs.write(block.number, {"pairs": pairs})
-        return watch.result(block.number, len(pairs))
+        return len(pairs)
 
     def _pairs(self, block: Block) -> Array:
         offsets = open_table(self.offsets)

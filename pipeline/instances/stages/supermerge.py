@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.arrays import Array
-from pipeline.engine.stage import BlockResult, Stopwatch
+from pipeline.engine.stage import BlockStage, Stopwatch
 from pipeline.geometry import Box, Vec3, vec3
 from pipeline.grid import Block, BlockGrid
 from pipeline.instances.ops.label import Connectivity
 from pipeline.instances.ops.stitch import forward_offsets
 from pipeline.instances.ops.supermerge import Nodes, Union, union
-from pipeline.store.identity import digest
 from pipeline.store.tables import BlockTables, open_table
 
 FIELDS = ("group", "voxels", "first", "finished", "crossing", "crossing_group")
@@ -38,15 +38,15 @@ class UnionTables:
 
 
 @dataclass(frozen=True)
-class SuperMergeStage:
+class SuperMergeStage(BlockStage):
     """One level of super-blocks; ``count`` of a result is its groups that are open, kept or dropped.
 
     ``grid`` counts blocks (level 0) of ``blocks``; ``below`` is the stage of the level below, None at level 0, where
     ``rows`` and ``pairs`` are the blocks' own tables, with ``offsets`` and ``pair_offsets`` their cumulated counts.
+    ``upstream`` is the fingerprint of ``below``; at level 0 that of the pairs.
     """
 
     level: int
-    grid: BlockGrid
     below: SuperMergeStage | None
     blocks: BlockGrid
     rows: BlockTables
@@ -54,7 +54,6 @@ class SuperMergeStage:
     offsets: Path
     pair_offsets: Path
     unions: UnionTables
-    upstream: str
     connectivity: Connectivity
     minimum_voxels: int
 
@@ -65,32 +64,19 @@ class SuperMergeStage:
         """One a level."""
         return f"merge-{self.level}"
 
-    @property
-    def fingerprint(self) -> str:
-        """Of the pairs, the size filter and the super-blocks of this level and those below."""
-        return digest(
-            {
-                "stage": self.name,
-                "version": self.version,
-                "source": self.upstream if self.below is None else self.below.fingerprint,
-                "parameters": (self.connectivity, self.minimum_voxels),
-                "grid": asdict(self.grid),
-            }
-        )
+    def parameters(self) -> dict[str, Any]:
+        """Which pairs there may be, and the size filter."""
+        return {"parameters": (self.connectivity, self.minimum_voxels)}
 
-    def warm_up(self) -> None:
-        """Nothing to load."""
-
-    def __call__(self, block: Block) -> BlockResult:
+    def work(self, block: Block, watch: Stopwatch) -> int:
         """Join one super-block."""
-        watch = Stopwatch()
         with watch("read"):
             nodes = self._fragments(block.core) if self.below is None else self._open_groups(self.below, block.core)
         with watch("op"):
             found = union(nodes, self.minimum_voxels)
         with watch("write"):
             self.unions.write(block.number, found)
-        return watch.result(block.number, found.open_count + len(found.finished))
+        return found.open_count + len(found.finished)
 
     def members(self, core: Box) -> Iterator[Block]:
         """The super-blocks below (at level 0: the blocks) inside a super-block."""
