@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from flows.commands import data, evaluate, model, run, table, train, tune, view
+from flows.commands import config, data, evaluate, model, run, status, table, train, tune, view
 from pipeline import __version__
 from pipeline.errors import RunCancelled, TeramitoError
 
@@ -19,7 +19,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-_GROUPS = (run, data, evaluate, table, tune, train, view)
+_GROUPS = (run, status, config, data, evaluate, table, tune, train, view)
 for commands in (group.COMMANDS for group in _GROUPS):
     for name, command in commands.items():
         app.command(name)(command)

@@ -108,8 +108,8 @@ def _compared(config: EvaluateConfig, matches: Path | None, sheet: Path | None, 
     open_image(made, config)
     with made.opened(again) as directory, interruptible(_CANCELLED):
         _say_what_is_kept(made, directory)
-        with open_executor(config.cluster) as executor:
-            table = compared_blocks(made, directory, executor, terminal_watcher())
+        with open_executor(config.cluster) as executor, terminal_watcher() as watcher:
+            table = compared_blocks(made, directory, executor, watcher)
         scores = scores_of(table, config)
         withdraw(directory.root, config.classes)
         if not config.classes:

@@ -1,9 +1,9 @@
-"""plan, run, instances, status, verify: what works on a run directory."""
+"""plan, run, instances, verify: what makes a run and checks it."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -20,10 +20,9 @@ from flows.commands.options import (
 from flows.commands.runs import execute, existing_run, recorded_job
 from flows.reports.estimate import estimate, estimate_lines
 from pipeline.engine.directory import require_space
-from pipeline.engine.status import status_of
 from pipeline.run.config import InstancesConfig, RunConfig, parse_config
 from pipeline.run.jobs import instances_job, run_job
-from pipeline.run.verify import Incomplete, is_finished, require_verified
+from pipeline.run.verify import Incomplete, require_verified
 from pipeline.settings import parse_settings
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file with any of the settings.")]
@@ -95,24 +94,6 @@ def instances_command(
     execute(instances_job(settings), settings, "instances_from_maps", no_prefect, as_json)
 
 
-def status(
-    directory: Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run.")], as_json: Json = False
-) -> None:
-    """Show how far each stage is, also while the run goes on.
-
-    Example: teramito status run1
-    """
-    run_directory = existing_run(directory)
-    stages = status_of(run_directory)
-    complete = is_finished(run_directory)
-    facts = {"complete": complete, "stages": [_status_row(stage) for stage in stages]}
-    lines = [
-        f"{s.stage:32} {s.done:>9} of {s.blocks:>9} blocks" + (f", {s.failed} failed" if s.failed else "")
-        for s in stages
-    ]
-    show(facts, as_json, [*lines, "complete and verified" if complete else "not complete"])
-
-
 def verify_run(
     directory: Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run.")], as_json: Json = False
 ) -> None:
@@ -146,14 +127,9 @@ def _run_config(
     return parse_config(config_values(file, given, settings))
 
 
-def _status_row(stage: Any) -> dict[str, Any]:
-    return {"stage": stage.stage, "blocks": stage.blocks, "done": stage.done, "failed": stage.failed}
-
-
 COMMANDS: dict[str, Command] = {
     "plan": plan,
     "run": run,
-    "status": status,
     "verify": verify_run,
     "instances": instances_command,
 }

@@ -27,7 +27,8 @@ def execute(
     for warning in job.warnings:
         typer.echo(f"warning: {warning}", err=True)
     if no_prefect or is_finished(job.directory):
-        report = run_bare(job, terminal_watcher())
+        with terminal_watcher() as watcher:
+            report = run_bare(job, watcher)
     else:
         from flows.tracking.launch import run_with_prefect
 

@@ -1,4 +1,4 @@
-"""How far a stage is: a bar on a terminal, plain lines otherwise."""
+"""How far a stage is: bars on a terminal, plain lines otherwise."""
 
 from __future__ import annotations
 
@@ -6,33 +6,49 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TextIO
+from math import prod
+from typing import Self, TextIO
 
 from pipeline.engine.executor import Progress
 from pipeline.engine.ledger import Ledger
 from pipeline.engine.stage import Stage
 
 LINE_SECONDS = 10.0
-BAR_SECONDS = 0.2
-BAR_WIDTH = 30
 
 
 @dataclass(slots=True)
 class Pace:
-    """Speed and remaining time of one stage, from what this process saw finish (not what earlier ones did)."""
+    """Speed and remaining time of one stage, from what this process saw finish (not what earlier ones did).
+
+    Attributes:
+        stage: its name.
+        blocks: of its grid.
+        done_before: when this process came to it.
+        started: on the clock of ``time.monotonic``.
+        done: blocks done by now.
+        step: the step that the stage belongs to.
+        voxels_a_block: on average, at the resolution of the stage's own grid.
+    """
 
     stage: str
     blocks: int
     done_before: int
     started: float
     done: int = 0
+    step: str = ""
+    voxels_a_block: float = 0.0
+
+    @property
+    def blocks_a_second(self) -> float | None:
+        """Blocks a second so far; None before the first one."""
+        fresh, elapsed = self.done - self.done_before, time.monotonic() - self.started
+        return fresh / elapsed if fresh > 0 and elapsed > 0 else None
 
     @property
     def eta_s(self) -> float | None:
         """Seconds left at the speed so far; None before the first block."""
-        fresh = self.done - self.done_before
-        elapsed = time.monotonic() - self.started
-        return elapsed / fresh * (self.blocks - self.done) if fresh > 0 else None
+        speed = self.blocks_a_second
+        return None if speed is None else (self.blocks - self.done) / speed
 
     @property
     def percent(self) -> float:
@@ -55,7 +71,10 @@ def duration(seconds: float) -> str:
 
 
 class Watcher:
-    """Makes a ``Progress`` for each stage; ``on_pace`` is called after blocks, at most every ``every_s`` seconds."""
+    """Makes a ``Progress`` for each stage; ``on_pace`` is called after blocks, at most every ``every_s`` seconds.
+
+    Use as a context manager, so that what it draws on is given back however the run ends.
+    """
 
     def __init__(self, on_pace: Callable[[Pace], None], every_s: float) -> None:
         self._on_pace, self._every_s = on_pace, every_s
@@ -69,7 +88,8 @@ class Watcher:
         def progress(ledger: Ledger) -> None:
             nonlocal last, pace
             if pace is None:
-                pace = Pace(stage.name, ledger.size, ledger.done_count - 1, started)
+                voxels = prod(stage.grid.extent) / ledger.size
+                pace = Pace(stage.name, ledger.size, ledger.done_count - 1, started, 0, step, voxels)
             pace.done = ledger.done_count
             if time.monotonic() - last >= self._every_s or pace.done == pace.blocks:
                 last = time.monotonic()
@@ -77,20 +97,24 @@ class Watcher:
 
         return progress
 
+    def close(self) -> None:
+        """Nothing to give back."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
 
 def terminal_watcher(stream: TextIO | None = None) -> Watcher:
-    """Progress on standard error: a bar that redraws itself on a terminal, a line now and then elsewhere."""
+    """Progress on standard error: bars on a terminal, a line now and then elsewhere."""
     out = stream or sys.stderr
     if out.isatty():
-        return Watcher(lambda pace: _draw(out, pace), BAR_SECONDS)
+        from flows.terminal.bars import Bars
+
+        return Bars(out)
     return Watcher(lambda pace: _write_line(out, pace), LINE_SECONDS)
-
-
-def _draw(out: TextIO, pace: Pace) -> None:
-    filled = int(BAR_WIDTH * pace.percent / 100)
-    bar = "█" * filled + "░" * (BAR_WIDTH - filled)
-    out.write(f"\r\x1b[2K{bar} {pace}" + ("\n" if pace.done == pace.blocks else ""))
-    out.flush()
 
 
 def _write_line(out: TextIO, pace: Pace) -> None:

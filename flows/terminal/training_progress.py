@@ -8,10 +8,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import TextIO
 
-from flows.terminal.progress import BAR_SECONDS, BAR_WIDTH, LINE_SECONDS, duration
+from flows.terminal.progress import LINE_SECONDS, duration
 from pipeline.training.record.history import Entry, is_number
 from pipeline.training.record.log import Progress
 
+BAR_SECONDS = 0.2
 RECENT = 20  # steps over which the loss is averaged
 _SCORES = {"iou": "IoU", "ap75": "AP-75", "psnr": "PSNR", "gain": "gain in dB"}
 
@@ -83,18 +84,13 @@ def throttled(pace: TrainingPace, show: Callable[[TrainingPace], None], every_s:
 
 
 def terminal_progress(steps: int, stream: TextIO | None = None) -> Progress:
-    """Progress on standard error: a bar that redraws itself on a terminal, a line now and then elsewhere."""
+    """Progress on standard error: a bar on a terminal, a line now and then elsewhere."""
     out = stream or sys.stderr
     if out.isatty():
-        return throttled(TrainingPace(steps), lambda pace: _draw(out, pace), BAR_SECONDS)
+        from flows.terminal.training_bar import TrainingBar
+
+        return throttled(TrainingPace(steps), TrainingBar(out, steps).show, BAR_SECONDS)
     return throttled(TrainingPace(steps), lambda pace: _write_line(out, pace), LINE_SECONDS)
-
-
-def _draw(out: TextIO, pace: TrainingPace) -> None:
-    filled = int(BAR_WIDTH * pace.percent / 100)
-    bar = "█" * filled + "░" * (BAR_WIDTH - filled)
-    out.write(f"\r\x1b[2K{bar} {pace}" + ("\n" if pace.finished else ""))
-    out.flush()
 
 
 def _write_line(out: TextIO, pace: TrainingPace) -> None:

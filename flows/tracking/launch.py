@@ -39,18 +39,20 @@ def run_with_prefect(
         RunConflict: another process works in the directory, or it holds another configuration.
         TeramitoError: whatever stopped the flow.
     """
+    watcher = terminal_watcher()
 
     def flow() -> Any:
         from flows import segment
 
-        segment.TERMINAL.set(terminal_watcher())
+        segment.TERMINAL.set(watcher)
         segment.PLANNED.set(job)
         return getattr(segment, flow_name)
 
     with job.opened() as finished:  # refuse a conflict now, not after the server's start
         if finished:
             return None
-    report: dict[str, Any] | None = run_flow(flow, settings, job.directory.root / "prefect", say)
+    with watcher:
+        report: dict[str, Any] | None = run_flow(flow, settings, job.directory.root / "prefect", say)
     return report
 
 

@@ -1,8 +1,10 @@
-"""How far the stages of a run are, read from their ledgers."""
+"""How far the steps and stages of a run are, read from its ledgers; also while a run works in the directory."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -14,33 +16,131 @@ from pipeline.engine.ledger import read_record
 from pipeline.engine.stage import Stage
 
 SPOT_CHECKS = 16
-ORDER = (
-    *("inspect", "compare", "damage", "restore", "predict"),
-    *("label", "stitch", "merge", "grow", "bridge", "relabel", "measure"),
-)
 
 
 @dataclass(frozen=True, slots=True)
 class StageStatus:
-    """How far a stage is; ``seconds`` are read, op and write, summed over its blocks."""
+    """How far a stage is; ``seconds`` are read, op and write, summed over its blocks; ``failures`` why by block."""
 
     stage: str
     blocks: int
     done: int
     failed: int
     seconds: tuple[float, float, float]
+    failures: Mapping[int, str] = field(default_factory=dict, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class StepStatus:
+    """How far a step is: the stages that a person sees as one; of the export one layer.
+
+    Attributes:
+        step: its name, ``export raw`` for a layer.
+        stages: those that have begun, in order.
+        planned: how many stages it has, as far as they were known when the run was planned.
+        is_passed: a later step has begun, so that a step without stages is done.
+    """
+
+    step: str
+    stages: tuple[StageStatus, ...]
+    planned: int
+    is_passed: bool = False
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of the stages that have begun."""
+        return sum(stage.blocks for stage in self.stages)
+
+    @property
+    def done(self) -> int:
+        """Blocks that are done."""
+        return sum(stage.done for stage in self.stages)
+
+    @property
+    def failed(self) -> int:
+        """Blocks that failed and were not done since."""
+        return sum(stage.failed for stage in self.stages)
+
+    @property
+    def seconds(self) -> float:
+        """Read, op and write, summed over all blocks of all workers."""
+        return sum(sum(stage.seconds) for stage in self.stages)
+
+    @property
+    def state(self) -> str:
+        """``done``, ``failed``, ``begun`` or ``waiting``."""
+        if self.failed:
+            return "failed"
+        complete = len(self.stages) >= self.planned and self.done == self.blocks
+        if self.stages:
+            return "done" if complete else "begun"
+        return "done" if self.is_passed else "waiting"
 
 
 def status_of(directory: RunDirectory) -> list[StageStatus]:
-    """How far each stage that has started is, oldest first; reads only, also while a run works in the directory."""
+    """How far each stage that has started is, in the order of work."""
+    planned = _planned(directory)
     ledgers = sorted((directory.root / "ledgers").glob("*.ledger"), key=lambda path: path.stat().st_ctime_ns)
-    ordered = [status for path in ledgers if (status := _status(path)) is not None]
-    return sorted(ordered, key=lambda status: _order(status.stage))
+    found = [status for path in ledgers if (status := _status(path)) is not None]
+    return sorted(found, key=lambda status: _place(status.stage, planned))
 
 
-def _order(stage: str) -> tuple[int, str]:
-    name, _, level = stage.partition("-")
-    return (ORDER.index(name), level) if name in ORDER else (len(ORDER), stage)
+def steps_of(directory: RunDirectory) -> list[StepStatus]:
+    """How far each step is, in the order of work: all that were planned, of an older run those that have begun."""
+    planned, found = _planned(directory), status_of(directory)
+    names = {name: len(stages) for name, stages in _grouped(planned).items()}
+    begun: dict[str, list[StageStatus]] = {}
+    for status in found:
+        begun.setdefault(_shown_step(_step_of(status.stage, planned), status.stage), []).append(status)
+    order = [*names, *(name for name in begun if name not in names)]
+    last = max((number for number, name in enumerate(order) if name in begun), default=-1)
+    return [
+        StepStatus(name, tuple(begun.get(name, ())), names.get(name, 0), number < last)
+        for number, name in enumerate(order)
+    ]
+
+
+def _planned(directory: RunDirectory) -> dict[str, list[str]]:
+    """The stages of every step, as ``run.json`` states them; nothing in one of an earlier version."""
+    try:
+        steps = json.loads(directory.manifest.read_bytes()).get("steps", {})
+    except (FileNotFoundError, ValueError, AttributeError):
+        return {}
+    return steps if isinstance(steps, dict) else {}
+
+
+def _step_of(stage: str, planned: Mapping[str, list[str]]) -> str:
+    """The step of a stage. One that only earlier results decided is named after it: ``merge-0``."""
+    for step, stages in planned.items():
+        if stage in stages:
+            return step
+    return stage.partition("-")[0]
+
+
+def _place(stage: str, planned: Mapping[str, list[str]]) -> tuple[int, int, str]:
+    """Where a stage stands in the order of work; those of an earlier version keep the order they are given in."""
+    step = _step_of(stage, planned)
+    if step not in planned:
+        return len(planned), 0, ""
+    stages = planned[step]
+    return list(planned).index(step), stages.index(stage) if stage in stages else len(stages), stage
+
+
+def _shown_step(step: str, stage: str) -> str:
+    """The line a stage is counted in: its step, or the layer where every mip is a stage, ``export-raw-mip0``."""
+    layer, found, _ = stage.removeprefix(f"{step}-").rpartition("-mip")
+    return f"{step} {layer}" if found else step
+
+
+def _grouped(planned: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """The planned stages by the line they are counted in."""
+    grouped: dict[str, list[str]] = {}
+    for step, stages in planned.items():
+        for stage in stages:
+            grouped.setdefault(_shown_step(step, stage), []).append(stage)
+        if not stages:
+            grouped[step] = []
+    return grouped
 
 
 def _status(path: Path) -> StageStatus | None:
@@ -49,7 +149,8 @@ def _status(path: Path) -> StageStatus | None:
         return None
     header, record = found
     read, op, write = (round(float(part), 2) for part in record.seconds)
-    return StageStatus(header["stage"], record.size, record.done_count, len(record.failures), (read, op, write))
+    failures = dict(sorted(record.failures.items()))
+    return StageStatus(header["stage"], record.size, record.done_count, len(failures), (read, op, write), failures)
 
 
 def missing_blocks(directory: RunDirectory, stage: Stage) -> list[str]:

@@ -66,6 +66,7 @@ def sum_of(frame: Frame, config: RunConfig | InstancesConfig, *parts: Part) -> J
         "warnings": list(whole.warnings),
     }
     settings = json.loads(json.dumps({**recorded_settings(config, old_names), **whole.identities}))
-    manifest = {"teramito": __version__, "settings": settings, **facts}
     steps = (*whole.steps, *exported.steps)
+    names = {step.name: [stage.name for stage in step.stages] for step in steps}
+    manifest = {"teramito": __version__, "settings": settings, **facts, "steps": names}
     return Job(frame.directory, steps, config.cluster, manifest, facts, whole.warnings)

@@ -10,7 +10,7 @@ from typing import Any
 from pipeline import __version__
 from pipeline.denoise.summary import restoration_of
 from pipeline.engine.directory import RunDirectory
-from pipeline.engine.status import missing_blocks, status_of
+from pipeline.engine.status import StageStatus, missing_blocks, status_of
 from pipeline.engine.step import Step, stages_of
 from pipeline.errors import BadInput, StageFailed
 from pipeline.instances.table import table_totals
@@ -62,10 +62,14 @@ def write_report(directory: RunDirectory, facts: Mapping[str, Any]) -> dict[str,
         "instances": instances,
         "instance_voxels": voxels,
         **({"restored": restored} if (restored := restoration_of(directory)) else {}),
-        "stages": [asdict(status) for status in status_of(directory)],
+        "stages": [_stage_facts(status) for status in status_of(directory)],
     }
     write_whole(directory.report, json.dumps(report, indent=2).encode())
     return report
+
+
+def _stage_facts(status: StageStatus) -> dict[str, Any]:
+    return {name: value for name, value in asdict(status).items() if name != "failures"}
 
 
 def is_finished(directory: RunDirectory) -> bool:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from flows.cli import app
+from flows.terminal.progress import Watcher
 from pipeline import __version__
 from pipeline.engine.directory import open_ledger
 from pipeline.engine.executor import PicklingExecutor, SerialExecutor, ThreadsExecutor
@@ -341,12 +342,13 @@ def test_a_cancelled_comparison_keeps_its_blocks(pair: tuple[str, str], tmp_path
 def test_sigterm_stops_the_command_between_blocks(
     pair: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def terminated(_step: str, _stage: Any) -> Any:
-        return lambda ledger: os.kill(os.getpid(), signal.SIGTERM) if ledger.done_count == 4 else None
+    class Terminated(Watcher):
+        def __call__(self, step: str, stage: Any) -> Any:
+            return lambda ledger: os.kill(os.getpid(), signal.SIGTERM) if ledger.done_count == 4 else None
 
     words = (*pair, "--output", tmp_path / "out", "--set", BLOCKS)
     with monkeypatch.context() as patched:
-        patched.setattr("flows.commands.evaluate.terminal_watcher", lambda: terminated)
+        patched.setattr("flows.commands.evaluate.terminal_watcher", lambda: Terminated(print, 1.0))
         done = invoked(*words)
     assert isinstance(done.exception, RunCancelled) and "the same command goes on" in str(done.exception)
     assert not (tmp_path / "out" / "scores.json").exists()
