@@ -447,7 +447,7 @@ def test_training_needs_torch_numpy_and_pydantic_alone(tmp_path: Path) -> None:
         "import importlib.util\n"
         "found = importlib.util.find_spec\n"
         "importlib.util.find_spec = lambda name, *a: None if name.split('.')[0] in FOREIGN else found(name, *a)\n"
-        "from pipeline.training.segmentation.train import main\n"
+        "from pipeline.training.__main__ import main\n"
         "sys.exit(main([sys.argv[1]]))\n"
     )
     done = subprocess.run([sys.executable, str(script), str(tmp_path / "config.json")], capture_output=True, text=True)
