@@ -37,7 +37,6 @@ from pipeline.training.segmentation.processes import Group
 from pipeline.training.segmentation.samples import Samples
 from pipeline.training.segmentation.shards import shard_count
 from pipeline.training.segmentation.thresholds import tuned
-from pipeline.training.segmentation.train import finish
 from pipeline.training.segmentation.validation import scores
 from pipeline.training.segmentation.volumes import LabelledVolume, load_volume
 from pipeline.training.session import stoppable
@@ -209,7 +208,7 @@ def trained(config: TrainConfig, volumes: Sequence[LabelledVolume]) -> Path:
     with stoppable() as stop:
         run = _begun(config, volumes, output)
         try:
-            finish(run, stop, None, TrainingLog(output))
+            run.finish(stop, lambda: None, TrainingLog(output, step=run.step))
             return export(run.average, config, output)
         finally:
             run.close()

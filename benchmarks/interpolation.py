@@ -18,8 +18,8 @@ from scipy.ndimage import gaussian_filter
 
 from benchmarks import report
 from pipeline.model.restorer import LoadedRestorer, load_restorer
-from pipeline.training.restoration.samples import load_stack
 from pipeline.training.restoration.validation import Case, Slices, cases, psnr
+from pipeline.training.restoration.volumes import load_stack
 from pipeline.training.sources import RawSource
 
 RESTORER = "interpolation-v1"

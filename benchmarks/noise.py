@@ -34,7 +34,7 @@ from pipeline.model.spec import load_spec, spec_path
 from pipeline.run.jobs import run_job
 from pipeline.store.volume import open_volume
 from pipeline.training.restoration.config import RestorationConfig
-from pipeline.training.restoration.train import train_restorer
+from pipeline.training.restoration.train import train
 from pipeline.training.restoration.validation import psnr
 
 MODEL = "mito-v1"
@@ -197,7 +197,7 @@ def trained(volume: Labelled, raw: UInt8, folder: Path, training: Settings) -> P
     np.savez(folder / "raw.npz", raw=raw)
     source = {"raw": str(folder / "raw.npz"), "voxel_size_nm": volume.voxel_size_nm}
     fields = {"task": "noise2noise", "name": "noise2noise", "output": str(folder / "training"), "volumes": [source]}
-    return train_restorer(RestorationConfig.model_validate_json(json.dumps({**fields, **training})))
+    return train(RestorationConfig.model_validate_json(json.dumps({**fields, **training})))
 
 
 def ran(volume: Labelled, raw: UInt8, denoise: Settings, settings: Settings) -> tuple[Row, UInt8]:

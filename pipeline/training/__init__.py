@@ -1,1 +1,4 @@
-"""Training of the networks: samples, augmentation, targets, loss and the loop. Needs torch, numpy and pydantic."""
+"""Training of the networks: of mitochondria (`segmentation`) and of slices (`restoration`), over what both share.
+
+Torch, numpy and pydantic are enough to train; see README.md.
+"""

@@ -1,7 +1,7 @@
 """``python -m pipeline.training CONFIG``: train where only torch, numpy and pydantic are installed.
 
-``CONFIG`` is a JSON or YAML file; YAML needs PyYAML. With the whole of teramito installed, ``teramito train`` does the
-same and shows it.
+``CONFIG`` is a JSON file, or a YAML file where PyYAML is installed. ``teramito train``, with all of teramito installed,
+does the same and shows it.
 """
 
 from __future__ import annotations
@@ -19,8 +19,15 @@ log = logging.getLogger(__name__)
 
 
 def main(arguments: list[str]) -> int:
-    """Train what the file named by the first argument says; the exit status."""
+    """Train what the configuration named by the one argument says.
+
+    Returns:
+        The exit status: 0, 1 after an error, 2 without an argument, 130 where it was stopped.
+    """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    if len(arguments) != 1:
+        log.error("usage: python -m pipeline.training CONFIG")
+        return 2
     try:
         config = read_task(Path(arguments[0]))
         with run_lock(output_of(config)):

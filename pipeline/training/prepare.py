@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from pipeline.training.restoration.config import RestorationConfig
-from pipeline.training.restoration.samples import load_stack
+from pipeline.training.restoration.volumes import load_stack
 from pipeline.training.segmentation.config import TrainConfig
 from pipeline.training.segmentation.volumes import load_volume
 from pipeline.training.sources import RawSource, Source, VolumeSource

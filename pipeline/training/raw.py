@@ -1,10 +1,11 @@
-"""Grey levels of a training volume, as the pipeline would show them to the network."""
+"""Grey levels of a training volume, as the pipeline would show them to the network, and the draw of a volume."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,23 @@ from pipeline.errors import BadInput
 from pipeline.training.sources import RawSource
 
 Size = tuple[float, float, float]
+
+
+class Weighted(Protocol):
+    """What is drawn from by its weight."""
+
+    @property
+    def weight(self) -> float:
+        """Relative share of the draws."""
+
+
+Drawn = TypeVar("Drawn", bound=Weighted)
+
+
+def drawn(rng: np.random.Generator, volumes: Sequence[Drawn]) -> Drawn:
+    """One of the volumes, by their weights."""
+    weights = np.array([volume.weight for volume in volumes])
+    return volumes[int(rng.choice(len(volumes), p=weights / weights.sum()))]
 
 
 def name_of(source: RawSource) -> str:

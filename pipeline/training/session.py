@@ -1,4 +1,4 @@
-"""What every training shares around its steps: its configuration's face, its directory, and how it is stopped."""
+"""What stands around the steps of every training: its directory, and how it is stopped."""
 
 from __future__ import annotations
 
@@ -10,64 +10,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
 
 from pipeline.errors import RunCancelled
-from pipeline.training.optimiser import Optimiser
+from pipeline.training.config import TrainingConfig
 
 log = logging.getLogger(__name__)
-
-
-class TrainingConfig(Protocol):
-    """What the configuration of any training states; see those of ``segmentation`` and ``restoration``."""
-
-    @property
-    def output(self) -> str:
-        """The directory of the training."""
-        ...
-
-    @property
-    def steps(self) -> int:
-        """Steps of the optimiser."""
-        ...
-
-    @property
-    def optimiser(self) -> Optimiser:
-        """How the network learns."""
-        ...
-
-    @property
-    def ema_decay(self) -> float:
-        """Decay of the running average of the weights."""
-        ...
-
-    @property
-    def checkpoint_every(self) -> int:
-        """Steps between two checkpoints."""
-        ...
-
-    @property
-    def validate_every(self) -> int:
-        """Steps between two validations."""
-        ...
-
-    @property
-    def validation(self) -> tuple[Any, ...]:
-        """The volumes that select the best weights."""
-        ...
-
-    def rate(self, step: int) -> float:
-        """The learning rate of a step."""
-        ...
-
-    def model_dump_json(self) -> str:
-        """All of it as JSON."""
-        ...
 
 
 def output_of(config: TrainingConfig) -> Path:
     """The directory of a training; who trains there holds its ``pipeline.engine.lock.run_lock``."""
     return Path(os.path.expandvars(config.output)).expanduser().absolute()
+
+
+def made_output(config: TrainingConfig, unvalidated: str) -> Path:
+    """The directory of a training, made where it is missing.
+
+    Args:
+        config: of the training.
+        unvalidated: what the result lacks without a validation volume; a line in the log says so.
+    """
+    if not config.validation:
+        log.warning("no validation volume: the last weights are written, %s", unvalidated)
+    output = output_of(config)
+    output.mkdir(parents=True, exist_ok=True)
+    return output
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import math
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
@@ -17,8 +17,8 @@ from torch import nn
 
 from pipeline.errors import RunCancelled, TeramitoError
 from pipeline.training import checkpoint
+from pipeline.training.config import TrainingConfig
 from pipeline.training.record.log import TrainingLog
-from pipeline.training.session import TrainingConfig
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +63,10 @@ class TrainingState(ABC, Generic[Config]):
     @abstractmethod
     def _take(self, rate: float, stop: bool) -> Taken:
         """One step of the optimiser at that learning rate; the weights stay as they are when it raises."""
+
+    @abstractmethod
+    def _changed(self, before: Config, stored: dict[str, Any]) -> list[str]:
+        """What is no longer as in the configuration `before`, and would have altered the steps of a checkpoint."""
 
     def _is_end(self) -> bool:
         """Whether the step just taken is one after which to validate and save in any case."""
@@ -125,6 +129,26 @@ class TrainingState(ABC, Generic[Config]):
         checkpoint.save(self.output / checkpoint.BEST, content)
         return True
 
+    def told_scores(
+        self, told: TrainingLog, found: Sequence[tuple[str, dict[str, Any]]], score: float, **more: Any
+    ) -> None:
+        """Keep the running average if its score is the best so far, and log the scores of each validation volume.
+
+        Args:
+            told: the log.
+            found: names of the volumes and their scores.
+            score: what the best weights are chosen by.
+            more: stands in each line too.
+        """
+        best = self.keep_if_best(score)
+        for name, scores in found:
+            told.add({"step": self.step, "validation": name, **scores, "best": best, **more})
+
+    def select(self) -> None:
+        """Put the best average in place of the last one, where the configuration says so and there was a validation."""
+        if self.config.select == "best" and self.config.validation:
+            log.info("the best validated weights are those of step %d", self.load_best())
+
     def load_best(self) -> int:
         """Put the best average validated so far in place of the present one; returns the step it is from."""
         stored = checkpoint.load_best(self.output / checkpoint.BEST)
@@ -140,6 +164,19 @@ class TrainingState(ABC, Generic[Config]):
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
         }
+
+    def _resume(self) -> None:
+        """Go on from the last checkpoint, where there is one.
+
+        Raises:
+            BadInput: another kind of training made it, or a configuration with which its steps would differ.
+        """
+        path = self.output / checkpoint.FILE
+        found = checkpoint.load(path, type(self.config))
+        if found is not None:
+            stored, before = found
+            checkpoint.require_unchanged(path, self._changed(before, stored))
+            self._restore(stored, before)
 
     def _restore(self, stored: dict[str, Any], before: Config) -> None:
         """Go on from the content of a checkpoint, made with the configuration `before`."""

@@ -41,21 +41,20 @@ def require_startable(config: TaskConfig) -> None:
         BadInput: a device, network or size that cannot be used.
     """
     if isinstance(config, RestorationConfig):
-        from pipeline.training.restoration.train import require_trainable
+        from pipeline.training.restoration import start as restoration  # these load torch
 
-        require_trainable(config)
-    else:
-        from pipeline.training.segmentation import start
+        return restoration.require_startable(config)
+    from pipeline.training.segmentation import start as segmentation
 
-        start.require_startable(config)
+    return segmentation.require_startable(config)
 
 
 def train_task(config: TaskConfig, progress: Progress | None = None) -> Path:
     """Train, or go on training; the path of the specification NAME.json. Raises what the two trainings raise."""
     if isinstance(config, RestorationConfig):
-        from pipeline.training.restoration.train import train_restorer
+        from pipeline.training.restoration import train as restoration
 
-        return train_restorer(config, progress)
-    from pipeline.training.segmentation.train import train
+        return restoration.train(config, progress)
+    from pipeline.training.segmentation import train as segmentation
 
-    return train(config, progress)
+    return segmentation.train(config, progress)

@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 
 from benchmarks import interpolation
 from pipeline.training.restoration.config import RestorationConfig
-from pipeline.training.restoration.train import train_restorer
+from pipeline.training.restoration.train import train
 from pipeline.training.sources import RawSource
 
 
@@ -29,7 +29,7 @@ def test_each_volume_and_gap_is_a_row_with_every_way_to_make_a_slice(task: str, 
     options = {"widths": [2, 2], "taps": 3} if task == "interpolation" else {"width": 2}
     fields |= {"options": options, "crop": [32, 32], "patch": [32, 32], "overlap": [8, 8], "device": "cpu"}
     fields |= {"optimiser": {"warmup_steps": 1, "learning_rate": 1e-9}}
-    path = train_restorer(RestorationConfig.model_validate_json(json.dumps(fields, default=str)))
+    path = train(RestorationConfig.model_validate_json(json.dumps(fields, default=str)))
     rows = interpolation.main(path, [deep, thin], results=tmp_path)
     assert rows == json.loads((tmp_path / "interpolation.json").read_text())["rows"]
     if task == "noise2noise":

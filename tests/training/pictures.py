@@ -15,6 +15,5 @@ def undrawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     """Draw nothing where `drawn` is not asked for."""
     if "drawn" in request.fixturenames:
         return
-    for module in ("pipeline.training.segmentation.train", "pipeline.training.restoration.train"):
-        monkeypatch.setattr(f"{module}.draw", lambda _output: None)
+    monkeypatch.setattr("pipeline.training.record.log.TrainingLog.draw", lambda _told: None)
     monkeypatch.setattr("pipeline.training.segmentation.train.write_examples", lambda *_: None)

@@ -24,7 +24,8 @@ from pipeline.training.record.examples import (
     sheet,
     write_examples,
 )
-from pipeline.training.record.history import LOG, History, read_history, smoothed
+from pipeline.training.record.history import LOG, History, read_history, smoothed, without_undone_steps
+from pipeline.training.record.log import TrainingLog
 from pipeline.training.record.tensorboard import FOLDER, scalars
 
 Entry = dict[str, Any]
@@ -162,8 +163,6 @@ def test_a_torn_last_line_is_passed_over(tmp_path: Path) -> None:
 
 
 def test_steps_that_a_resumed_training_took_again_count_once() -> None:
-    from pipeline.training.record.history import without_undone_steps
-
     first = [step(1), step(2), scores(2, iou=0.1), step(3), step(4), scores(4, iou=0.2)]
     again = [step(3, 9.0), step(4, 9.0), scores(4, iou=0.3), scores(4, iou=0.4)]
     assert without_undone_steps(first + again) == [*first[:3], step(3, 9.0), step(4, 9.0), scores(4, iou=0.4)]
@@ -219,6 +218,57 @@ def test_events_torn_by_a_kill_are_mended_by_the_next_drawing(tmp_path: Path) ->
     write(tmp_path, a_log())
     draw_all(tmp_path)
     assert events(tmp_path)[0] == logged(a_log())
+
+
+@pytest.mark.usefixtures("drawn")
+def test_a_training_writes_one_file_of_events_and_goes_on_after_another_drew(tmp_path: Path) -> None:
+    with TrainingLog(tmp_path) as told:
+        for entry in a_log()[:24]:
+            told.add(entry)
+            if "validation" in entry:
+                told.draw()
+        assert len(list((tmp_path / FOLDER).glob("events.*"))) == 1
+        told.add(a_log()[24])
+        draw_all(tmp_path)  # `teramito curves`, while the training goes on
+        for entry in a_log()[25:]:
+            told.add(entry)
+        told.draw()
+    assert events(tmp_path)[0] == logged(a_log())
+    assert len(list((tmp_path / FOLDER).glob("events.*"))) == 3
+
+
+def test_events_of_which_a_killed_training_kept_no_record_count_once(tmp_path: Path) -> None:
+    write(tmp_path, a_log()[:12])
+    draw_all(tmp_path)
+    state = tmp_path / FOLDER / tensorboard._STATE
+    before = state.read_bytes()
+    write(tmp_path, a_log()[:24])
+    draw_all(tmp_path)
+    state.write_bytes(before)
+    resumed = [*a_log()[:18], *(step(number, 5.0) for number in range(17, 25))]
+    write(tmp_path, resumed)
+    draw_all(tmp_path)
+    assert events(tmp_path)[0] == logged(without_undone_steps(resumed))
+
+
+def test_events_of_an_earlier_version_are_forgotten(tmp_path: Path) -> None:
+    write(tmp_path, a_log())
+    draw_all(tmp_path)
+    (path,) = (tmp_path / FOLDER).glob("events.*")
+    path.rename(path.with_name("events.out.tfevents.0000000003.training"))
+    record = {"file": 3, "began": 1.0, "entries": 36, "digest": "0", "size": 100, "picture": 30}
+    (tmp_path / FOLDER / tensorboard._STATE).write_text(json.dumps(record))
+    draw_all(tmp_path)
+    assert events(tmp_path)[0] == logged(a_log())
+
+
+def test_times_in_tensorboard_are_those_of_the_steps_without_the_pauses(tmp_path: Path) -> None:
+    write(tmp_path, a_log()[:12])
+    draw_all(tmp_path)
+    write(tmp_path, a_log())
+    draw_all(tmp_path)
+    times = [event.wall_time for event in opened(tmp_path).Scalars("train/loss")]
+    np.testing.assert_allclose(np.diff(times), 0.5, atol=1e-3)
 
 
 @pytest.mark.parametrize("record", [None, "{", '{"file": 0, "began": 1.0, "digest": "", "size": 9999999}'])

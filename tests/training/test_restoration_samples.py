@@ -14,8 +14,9 @@ from pipeline.store.formats import ome_zarr
 from pipeline.store.volume import open_volume
 from pipeline.training.prepare import main
 from pipeline.training.restoration.config import RestorationConfig
-from pipeline.training.restoration.samples import Samples, Stack, augmented, load_stack
+from pipeline.training.restoration.samples import Samples, augmented
 from pipeline.training.restoration.validation import cases, psnr
+from pipeline.training.restoration.volumes import Stack, load_stack
 from pipeline.training.sources import RawSource
 from pipeline.training.task import read_task
 

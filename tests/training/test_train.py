@@ -121,6 +121,24 @@ def test_two_processes_end_with_the_bits_of_one_that_computes_both_shards(volume
     assert weights(alone) == weights(together)
 
 
+@pytest.mark.usefixtures("drawn")
+def test_of_two_processes_the_first_alone_writes_events_and_nothing_lies_elsewhere(
+    volume: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    train(config(volume, tmp_path / "run", device="cpu", processes=2))
+    assert [path.parent.name for path in tmp_path.rglob("events.*")] == ["tensorboard"]
+    assert not list((tmp_path / "here").iterdir())
+
+
+def test_the_directory_of_a_restorers_training_is_refused(volume: str, tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / checkpoint.FILE, {"config": '{"task": "interpolation"}', "step": 3})
+    with pytest.raises(BadInput, match="it is the checkpoint of the training of a network for mitochondria"):
+        train(config(volume, tmp_path))
+
+
 def test_two_processes_end_when_the_first_is_killed(volume: str, tmp_path: Path) -> None:
     import psutil
 
@@ -447,7 +465,7 @@ def test_training_needs_torch_numpy_and_pydantic_alone(tmp_path: Path) -> None:
         "import importlib.util\n"
         "found = importlib.util.find_spec\n"
         "importlib.util.find_spec = lambda name, *a: None if name.split('.')[0] in FOREIGN else found(name, *a)\n"
-        "from pipeline.training.segmentation.train import main\n"
+        "from pipeline.training.__main__ import main\n"
         "sys.exit(main([sys.argv[1]]))\n"
     )
     done = subprocess.run([sys.executable, str(script), str(tmp_path / "config.json")], capture_output=True, text=True)

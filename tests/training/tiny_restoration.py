@@ -11,7 +11,8 @@ from scipy.ndimage import gaussian_filter
 
 from pipeline.training.optimiser import Optimiser
 from pipeline.training.restoration.config import RestorationConfig
-from pipeline.training.restoration.samples import Samples, Stack, load_stack
+from pipeline.training.restoration.samples import Samples
+from pipeline.training.restoration.volumes import Stack, load_stack
 from pipeline.training.sources import RawSource
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import closing, nullcontext
 from functools import cache
 from importlib.util import find_spec
 from itertools import pairwise
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from pipeline.pictures.png import DPI, MARGINS, write_png
 from pipeline.training.record.examples import read_examples, sheet
 from pipeline.training.record.history import Column, History, is_number, read_history, smoothed
-from pipeline.training.record.tensorboard import write_events
+from pipeline.training.record.tensorboard import Events
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,21 +39,25 @@ DRAWN = 3000  # points of a line
 _DRAWING = threading.Lock()
 
 
-def draw(output: Path) -> None:
+def draw(output: Path, events: Events | None = None) -> None:
     """Draw what `draw_all` draws, as well as this machine can: a picture must never stop a training.
 
     Where matplotlib or tensorboard is missing, or the disk is full, a line in the log says so.
     """
     try:
-        draw_all(output)
+        draw_all(output, events)
     except OSError as error:
         log.warning("the curves in %s could not be drawn: %s", output, error)
 
 
-def draw_all(output: Path) -> list[Path]:
+def draw_all(output: Path, events: Events | None = None) -> list[Path]:
     """Write curves.png, examples.png and tensorboard/ into the output directory of a training, from its files.
 
     Whole files replace those of an earlier call; threads take turns.
+
+    Args:
+        output: directory of the training.
+        events: of the training, which stay open; without them the events are opened and closed.
 
     Returns:
         What was written; without curves.png and examples.png where matplotlib is missing, without tensorboard/ where
@@ -70,7 +75,8 @@ def draw_all(output: Path) -> list[Path]:
                 written.append(write_png(sheet(examples), output / EXAMPLES))
                 pictured = (examples.step, output / EXAMPLES)
         if _there("tensorboard", output):
-            written.append(write_events(output, history, pictured))
+            with nullcontext(events) if events is not None else closing(Events(output)) as opened:
+                written.append(opened.update(history, pictured))
         return written
 
 

@@ -1,4 +1,4 @@
-"""The training log: one JSON object a line, what curves are drawn from and progress is told by."""
+"""What a training tells while it goes on: one JSON object a line, and the pictures that are drawn from them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
+from pipeline.training.record.curves import draw
 from pipeline.training.record.history import LOG, read_history
+from pipeline.training.record.tensorboard import Events
 
 Progress = Callable[[dict[str, Any]], None]
 
@@ -16,7 +19,9 @@ log = logging.getLogger(__name__)
 
 
 class TrainingLog:
-    """Appends entries to OUTPUT/log.jsonl; `history.read_history` reads them.
+    """Appends entries to OUTPUT/log.jsonl, which `history.read_history` reads, and draws them.
+
+    A context manager: at its end the TensorBoard events that `draw` has opened are closed.
 
     Args:
         output: directory of the training.
@@ -25,8 +30,16 @@ class TrainingLog:
     """
 
     def __init__(self, output: Path, progress: Progress | None = None, step: int = 0) -> None:
-        self._path, self._progress = output / LOG, progress
+        self._path, self._progress, self._events = output / LOG, progress, Events(output)
         self._forget_after(step)
+
+    def __enter__(self) -> TrainingLog:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._events.close()
 
     def add(self, entry: dict[str, Any]) -> None:
         """Write one entry; it has a `step`."""
@@ -35,6 +48,10 @@ class TrainingLog:
         log.info("%s", entry)
         if self._progress is not None:
             self._progress(entry)
+
+    def draw(self) -> None:
+        """Bring curves.png, examples.png and tensorboard/ up to the log, as well as this machine can."""
+        draw(self._path.parent, self._events)
 
     def _forget_after(self, step: int) -> None:
         """No step stands in the log twice, and no new line after one that a full disk cut short."""

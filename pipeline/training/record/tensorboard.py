@@ -1,63 +1,129 @@
-"""The log of a training as TensorBoard events: each step once, however often it is written and whatever was killed.
+"""The log of a training as TensorBoard events, written by torch's `SummaryWriter`: each step once, whatever was killed.
 
-One file holds all events. While the log only grows, the events of its new lines are appended, so an open TensorBoard
-follows. Where a resumed training took steps again, a new file replaces the old one and tells TensorBoard to forget.
+A process writes one file, and TensorBoard reads the files in the order in which they began. Where a training was killed
+or took steps again, the next file begins with the step from which TensorBoard is to forget what those before it say.
 """
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
-import io
 import json
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
+import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from pipeline.pictures.png import replace
 from pipeline.training.record.history import Entry, History, is_number
 
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
 FOLDER = "tensorboard"
-_STATE, _LOCK = "written.json", "lock"
+_STATE, _LOCK, _FILES = "written.json", "lock", "events.out.tfevents."
+Sheet = tuple[int, Path]
+"""The step of a sheet of examples, and its PNG file."""
 
 
 class _Written(BaseModel):
-    """What the event file holds; it is cut to `size` before anything is appended, as a kill may have torn its end."""
+    """What the files hold; a process killed before it said so has written more, which the next one takes back."""
 
-    file: int = 0  # number of the file
     began: float  # unix time of step 0
-    entries: int = 0  # lines of the log
-    digest: str  # of these lines
-    size: int = 0  # bytes
-    picture: int = -1  # the step of the last sheet of examples
+    lines: list[str]  # of the log
+    picture: int = -1  # the step of the last sheet
+    newest: tuple[str, int] | None = None  # name and bytes of the last file
 
 
-def write_events(output: Path, history: History, sheet: tuple[int, Path] | None = None) -> Path:
-    """Bring OUTPUT/tensorboard up to the log; returns that folder.
+class Events:
+    """The events of one training, in OUTPUT/tensorboard; the file of this process stays open until `close`.
 
     Args:
-        output: directory of a training.
-        history: of that training.
-        sheet: the step of the examples and their picture, a PNG file.
-
-    Raises:
-        OSError: the disk is full or cannot be written.
+        output: directory of the training.
     """
-    folder = output / FOLDER
-    folder.mkdir(exist_ok=True)
-    with _held(folder):
-        written = _state(folder)
-        if written is None or written.digest != _digest(history.entries[: written.entries]):
-            written = _new_file(folder, history, 0 if written is None else written.file + 1)
-        _append(folder, written, history, sheet)
-        for path in folder.glob("events.out.tfevents.*"):
-            if path != _file(folder, written):
-                path.write_bytes(b"")  # a TensorBoard that reads it would stop where it vanished
-    return folder
+
+    def __init__(self, output: Path) -> None:
+        self._folder = output / FOLDER
+        self._writer: SummaryWriter | None = None
+        self._file: Path | None = None
+
+    def update(self, history: History, sheet: Sheet | None = None) -> Path:
+        """Bring the events up to the log and the sheet of examples; returns their folder.
+
+        Raises:
+            OSError: the disk is full or cannot be written; the next update writes what is missing.
+        """
+        self._folder.mkdir(exist_ok=True)
+        with _held(self._folder):
+            try:
+                self._update(history, sheet)
+            except BaseException:
+                self.close()  # nobody knows what its file holds now: the next update begins another
+                raise
+        return self._folder
+
+    def close(self) -> None:
+        """Close the file, which every update has flushed."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            with suppress(OSError):
+                writer.close()
+
+    def _update(self, history: History, sheet: Sheet | None) -> None:
+        lines = [json.dumps(entry) for entry in history.entries]
+        written = self._written() or _Written(began=time.time() - _seconds(history.entries), lines=[])
+        pictured = -1 if sheet is None else sheet[0]
+        if lines == written.lines and pictured <= written.picture:
+            return
+        writer, start = self._opened(history, lines, written)
+        _add_scalars(writer, history.entries, start, written.began)
+        if sheet is not None and pictured > written.picture:
+            _add_picture(writer, sheet, written.began + _seconds(history.entries))
+            written.picture = pictured
+        writer.flush()
+        written.lines, written.newest = lines, self._seen()
+        replace(self._folder / _STATE, written.model_dump_json().encode())
+
+    def _opened(self, history: History, lines: list[str], written: _Written) -> tuple[SummaryWriter, int]:
+        """What to write with, and the first line of the log that has to be written."""
+        start = _common(lines, written.lines)
+        if start == len(written.lines) and self._seen() == written.newest:
+            ours = self._writer if self._file == self._newest() else None
+            return ours or self._begun(None), start
+        # Steps were taken again, or a kill left events that nobody knows of.
+        following = [json.loads(line)["step"] for line in (*lines[start:][:1], *written.lines[start:][:1])]
+        step = min(following, default=history.last_step + 1)
+        written.picture = min(written.picture, step - 1)
+        return self._begun(step), sum(entry["step"] < step for entry in history.entries)
+
+    def _begun(self, purged_from: int | None) -> SummaryWriter:
+        """A file that sorts after all others: their names start with the second in which they were begun."""
+        from torch.utils.tensorboard import SummaryWriter  # slow to import
+
+        self.close()
+        newest = self._newest()
+        if newest is not None and newest.name.startswith(f"{_FILES}{int(time.time()):010d}"):
+            time.sleep(1.01 - time.time() % 1.0)
+        self._writer = SummaryWriter(str(self._folder), purge_step=purged_from)
+        self._file = self._newest()
+        return self._writer
+
+    def _seen(self) -> tuple[str, int] | None:
+        newest = self._newest()
+        return None if newest is None else (newest.name, newest.stat().st_size)
+
+    def _newest(self) -> Path | None:
+        return max(self._folder.glob(f"{_FILES}*"), default=None)
+
+    def _written(self) -> _Written | None:
+        """None where nothing is written, or nothing says what."""
+        try:
+            return _Written.model_validate_json((self._folder / _STATE).read_bytes()) if self._newest() else None
+        except (FileNotFoundError, ValidationError):
+            return None
 
 
 def scalars(entry: Entry) -> dict[str, float]:
@@ -67,85 +133,30 @@ def scalars(entry: Entry) -> dict[str, float]:
     return {f"train/{key}" if volume is None else f"{key}/{volume}": value for key, value in values.items()}
 
 
-def _append(folder: Path, written: _Written, history: History, sheet: tuple[int, Path] | None) -> None:
-    new = history.entries[written.entries :]
-    passed = sum(_seconds(entry) for entry in history.entries[: written.entries])
-    with _file(folder, written).open("r+b") as file:
-        file.truncate(written.size)
-        file.seek(written.size)
-        for entry in new:
-            passed += _seconds(entry)
-            file.write(_scalar_record(entry, written.began + passed))
-        if sheet is not None and sheet[0] > written.picture:
-            file.write(_picture_record(*sheet, written.began + passed))
-            written.picture = sheet[0]
-        written.size = file.tell()
-    written.entries, written.digest = len(history.entries), _digest(history.entries)
-    replace(folder / _STATE, written.model_dump_json().encode())
+def _add_scalars(writer: SummaryWriter, entries: Sequence[Entry], start: int, began: float) -> None:
+    """The lines from `start` on; their times are those that the training took, without its pauses."""
+    passed = _seconds(entries[:start])
+    for entry in entries[start:]:
+        passed += _seconds([entry])
+        for tag, value in scalars(entry).items():
+            writer.add_scalar(tag, value, entry["step"], began + passed)
 
 
-def _new_file(folder: Path, history: History, number: int) -> _Written:
-    """Begin a file: its version, and the start of a session, at which TensorBoard forgets what it read before."""
-    from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+def _add_picture(writer: SummaryWriter, sheet: Sheet, wall_time: float) -> None:
+    from PIL import Image  # matplotlib brings it, and without matplotlib there is no picture
 
-    began = time.time() - sum(_seconds(entry) for entry in history.entries)
-    written = _Written(file=number, began=began, digest=_digest(()))
-    start = Event(wall_time=began, step=0, session_log=SessionLog(status=SessionLog.START))
-    head = _record(Event(wall_time=began, file_version="brain.Event:2")) + _record(start)
-    replace(_file(folder, written), head)
-    written.size = len(head)
-    return written
+    with Image.open(sheet[1]) as picture:
+        writer.add_image("examples", np.asarray(picture), sheet[0], wall_time, "HWC")
 
 
-def _scalar_record(entry: Entry, wall_time: float) -> bytes:
-    from tensorboard.compat.proto.event_pb2 import Event
-    from tensorboard.compat.proto.summary_pb2 import Summary
-
-    values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars(entry).items()]
-    return _record(Event(wall_time=wall_time, step=entry["step"], summary=Summary(value=values)))
+def _common(lines: Sequence[str], written: Sequence[str]) -> int:
+    """How many lines are the same, from the first on."""
+    different = (n for n, (one, other) in enumerate(zip(lines, written, strict=False)) if one != other)
+    return next(different, min(len(lines), len(written)))
 
 
-def _picture_record(step: int, path: Path, wall_time: float) -> bytes:
-    from tensorboard.compat.proto.event_pb2 import Event
-    from tensorboard.compat.proto.summary_pb2 import Summary
-
-    content = path.read_bytes()
-    width, height = (int.from_bytes(content[at : at + 4], "big") for at in (16, 20))  # PNG's first chunk
-    image = Summary.Image(width=width, height=height, colorspace=3, encoded_image_string=content)
-    return _record(
-        Event(wall_time=wall_time, step=step, summary=Summary(value=[Summary.Value(tag="examples", image=image)]))
-    )
-
-
-def _record(event: Any) -> bytes:
-    """An event framed as in TensorFlow's record files."""
-    from tensorboard.summary.writer.record_writer import RecordWriter
-
-    framed = io.BytesIO()
-    RecordWriter(framed).write(event.SerializeToString())
-    return framed.getvalue()
-
-
-def _state(folder: Path) -> _Written | None:
-    """What is written already; None where nothing is, or nothing that fits its record."""
-    try:
-        written = _Written.model_validate_json((folder / _STATE).read_bytes())
-        return written if _file(folder, written).stat().st_size >= written.size else None
-    except (FileNotFoundError, ValidationError):
-        return None
-
-
-def _file(folder: Path, written: _Written) -> Path:
-    return folder / f"events.out.tfevents.{written.file:010d}.training"
-
-
-def _digest(entries: Sequence[Entry]) -> str:
-    return hashlib.sha256(json.dumps(entries).encode()).hexdigest()
-
-
-def _seconds(entry: Entry) -> float:
-    seconds = entry.get("seconds", 0.0)
-    return float(seconds) if is_number(seconds) else 0.0
+def _seconds(entries: Sequence[Entry]) -> float:
+    return float(sum(entry["seconds"] for entry in entries if is_number(entry.get("seconds"))))
 
 
 @contextmanager

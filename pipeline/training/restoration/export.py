@@ -1,35 +1,29 @@
-"""From a trained network to the files of a restorer: NAME.safetensors and NAME.json."""
+"""The restorer that a training ends with."""
 
 from __future__ import annotations
 
-from hashlib import sha256
 from pathlib import Path
 
 from torch import nn
 
 from pipeline.model.restorer_spec import RestorerSpec
-from pipeline.model.tensors import to_bytes
+from pipeline.training.model_files import write_specification, write_weights
 from pipeline.training.restoration.config import RestorationConfig
+from pipeline.training.restoration.start import multiple_of
 
 
 def export(network: nn.Module, config: RestorationConfig, directory: Path) -> Path:
     """Write weights and specification; returns the path of the specification."""
-    content = to_bytes({key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()})
-    weights = directory / f"{config.name}.safetensors"
-    weights.write_bytes(content)
     spec = RestorerSpec(
         name=config.name,
         description=config.description,
         kind=config.task,
         options=config.options,
-        multiple=int(network.multiple),  # type: ignore[arg-type]
+        multiple=multiple_of(network),
         patch=config.patch,
         overlap=config.overlap,
         voxel_size_nm=config.voxel_size_nm,
         unsharp=config.unsharp,
-        weights=weights.name,
-        sha256=sha256(content).hexdigest(),
+        **write_weights(network, config.name, directory),
     )
-    path = directory / f"{config.name}.json"
-    path.write_text(spec.model_dump_json(indent=2) + "\n")
-    return path
+    return write_specification(spec, directory)

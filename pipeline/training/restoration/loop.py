@@ -11,16 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.errors import BadInput
 from pipeline.model.restorer import NETWORKS
-from pipeline.training import checkpoint
 from pipeline.training.restoration.config import RestorationConfig
 from pipeline.training.restoration.samples import Samples
+from pipeline.training.restoration.unchanged import changed_history
 from pipeline.training.state import Taken, TrainingState
-
-# Of no influence on the weights of a step; the learning rate is compared step by step instead.
-_FREE = {"output", "description", "validation", "voxel_size_nm", "unsharp", "select", "device", "patch", "overlap"}
-_FREE |= {"checkpoint_every", "validate_every", "steps", "optimiser"}
 
 _LEAST = 1e-3
 """Added to the error that a crop's own is divided by (mse: of eight grey levels): two slices may be the same."""
@@ -75,38 +70,10 @@ class RestorationRun(TrainingState[RestorationConfig]):
         measure = functional.mse_loss if self.config.loss == "mse" else functional.l1_loss
         return measure(made, targets, reduction="none").mean(dim=(1, 2, 3))
 
-    def _resume(self) -> None:
-        path = self.output / checkpoint.FILE
-        if not path.is_file():
-            return
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-        before = _config_of(stored, path)
-        checkpoint.require_unchanged(path, changed_history(before, self.config, int(stored["step"])))
-        self._restore(stored, before)
+    def _changed(self, before: RestorationConfig, stored: dict[str, Any]) -> list[str]:
+        return changed_history(before, self.config, int(stored["step"]))
 
 
 def mean_of(inputs: Tensor, fractions: Tensor) -> Tensor:
     """What needs no network, (N, 1, H, W): the mean of the slices weighted by their nearness, or the one slice."""
     return inputs[:, :1] if inputs.shape[1] == 1 else (1.0 - fractions) * inputs[:, :1] + fractions * inputs[:, 1:]
-
-
-def changed_history(before: RestorationConfig, after: RestorationConfig, steps: int) -> list[str]:
-    """The fields whose change would have altered one of the first `steps` steps."""
-    old, new = (config.model_dump(mode="json", exclude=_FREE) for config in (before, after))
-    changed = [name for name in old if old[name] != new[name]]
-    fixed = [(c.optimiser.weight_decay, c.optimiser.gradient_norm) for c in (before, after)]
-    if fixed[0] != fixed[1] or any(before.rate(step) != after.rate(step) for step in range(steps)):
-        changed.append("steps or optimiser")
-    return changed
-
-
-def _config_of(stored: dict[str, Any], path: Path) -> RestorationConfig:
-    try:
-        return RestorationConfig.model_validate_json(stored["config"])
-    except ValueError:
-        raise BadInput(
-            str(path),
-            "it is the checkpoint of a restorer's training",
-            "another kind of network is trained in this directory",
-            "Choose another `output`.",
-        ) from None

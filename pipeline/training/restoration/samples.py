@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -12,22 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.errors import BadInput, raise_all
-from pipeline.training.raw import existing, name_of, slices, stored_grey, uint8_grey
+from pipeline.training.raw import drawn
 from pipeline.training.restoration.config import RestorationConfig
-from pipeline.training.sources import RawSource
+from pipeline.training.restoration.volumes import Stack
 
 _EMPTY = 0.5
 """A slice of a crop with more than this share of zeros is padding or missing: nothing is learnt from it."""
 _TRIES = 1000
-
-
-@dataclass(frozen=True)
-class Stack:
-    """The grey levels of one volume, uint8 (z, y, x), in memory."""
-
-    name: str
-    raw: NDArray[np.uint8]
-    weight: float = 1.0
 
 
 class Batch(NamedTuple):
@@ -36,21 +26,6 @@ class Batch(NamedTuple):
     inputs: Tensor
     targets: Tensor
     fractions: Tensor
-
-
-def load_stack(source: RawSource) -> Stack:
-    """Read one volume.
-
-    Raises:
-        BadInput: nothing readable there, no 3-D grey levels, or slices it does not have.
-    """
-    if source.raw.endswith(".npz"):
-        with np.load(existing(source.raw), allow_pickle=False) as stored:
-            raw = uint8_grey(source, stored["raw"])
-    else:
-        raw, _ = stored_grey(source)
-    first, last = slices(source, len(raw))
-    return Stack(name_of(source), raw[first:last], source.weight)
 
 
 class Samples:
@@ -71,8 +46,6 @@ class Samples:
         size = (config.depth, *config.crop)
         raise_all([_misfit(stack, size) for stack in stacks if any(np.less(stack.raw.shape, size))])
         self._stacks, self._config = list(stacks), config
-        weights = np.array([stack.weight for stack in stacks])
-        self._weights = weights / weights.sum()
 
     def batch(self, step: int) -> Batch:
         """The crops of a step (the first is 0).
@@ -96,7 +69,7 @@ class Samples:
         raise BadInput("volumes", "they hold tissue", f"{_TRIES} crops drawn from them were mostly zeros", "Crop them.")
 
     def _drawn(self, rng: np.random.Generator) -> tuple[NDArray[np.uint8], float]:
-        raw = self._stacks[int(rng.choice(len(self._stacks), p=self._weights))].raw
+        raw = drawn(rng, self._stacks).raw
         if self._config.channels == 1:
             distances, fraction = [0, 1], 0.0
         else:

@@ -1,30 +1,23 @@
-"""Training of a restorer from a configuration: `train_restorer(config)` goes on from the last checkpoint."""
+"""Training of a restorer of slices: `train(config)` goes on from the last checkpoint and ends with a restorer."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
-import numpy as np
-
-from pipeline.errors import BadInput, raise_all
 from pipeline.model.device import device_of
-from pipeline.model.restorer import NETWORKS
-from pipeline.training.record.curves import draw
 from pipeline.training.record.log import Progress, TrainingLog
 from pipeline.training.restoration.config import RestorationConfig
 from pipeline.training.restoration.export import export
 from pipeline.training.restoration.loop import RestorationRun
-from pipeline.training.restoration.samples import Samples, Stack, load_stack
-from pipeline.training.restoration.validation import scores
-from pipeline.training.session import output_of, stoppable
+from pipeline.training.restoration.samples import Samples
+from pipeline.training.restoration.start import require_startable
+from pipeline.training.restoration.validation import mean_score, require_scorable, scores
+from pipeline.training.restoration.volumes import Stack, load_stack
+from pipeline.training.session import made_output, stoppable
 
-log = logging.getLogger(__name__)
 
-
-def train_restorer(config: RestorationConfig, progress: Progress | None = None) -> Path:
+def train(config: RestorationConfig, progress: Progress | None = None) -> Path:
     """Train, or go on training, and write NAME.json and NAME.safetensors into the output directory.
 
     On a CPU the weights have the same bits after a kill, for one number of torch's threads.
@@ -41,61 +34,35 @@ def train_restorer(config: RestorationConfig, progress: Progress | None = None) 
         RunCancelled: Ctrl-C or SIGTERM; a checkpoint was written after the step in hand.
         TrainingDiverged: the loss is no longer finite; the last checkpoint is kept.
     """
-    require_trainable(config)
-    samples = Samples([load_stack(source) for source in config.volumes], config)
+    require_startable(config)
+    volumes = [load_stack(source) for source in config.volumes]
+    samples = Samples(volumes, config)
     validation = [load_stack(source) for source in config.validation]
-    least = config.channels + 1
-    raise_all([_too_thin(stack, least) for stack in validation if len(stack.raw) < least])
-    if not validation:
-        log.warning("no validation volume: the last weights are written, without scores")
-    output = output_of(config)
-    output.mkdir(parents=True, exist_ok=True)
+    require_scorable(validation, config)
+    output = made_output(config, "without scores")
     with stoppable() as stop:
         run = RestorationRun(config, samples, output, device_of(config.device))
-        told = TrainingLog(output, progress, run.step)
-        run.finish(stop, partial(_validate, run, validation, told), told)
-        if config.select == "best" and validation:
-            log.info("the best validated weights are those of step %d", run.load_best())
-        return export(run.average, config, output)
+        with TrainingLog(output, progress, run.step) as told:
+            run.finish(stop, Validation(run, validation, told), told)
+            return _result(run)
 
 
-def require_trainable(config: RestorationConfig) -> None:
-    """Refuse what can be refused without a volume.
+class Validation:
+    """Scores the running average on volumes that it never saw, and keeps the best."""
 
-    Raises:
-        BadInput: a device, option, crop or patch that cannot be used.
-    """
-    device_of(config.device)
-    network = NETWORKS[config.task](**config.options)
-    multiple = int(network.multiple)  # type: ignore[arg-type]
-    sizes = {"crop": config.crop, "patch": config.patch}
-    raise_all([_misfit(name, size, multiple) for name, size in sizes.items() if any(n % multiple for n in size)])
+    def __init__(self, run: RestorationRun, volumes: Sequence[Stack], told: TrainingLog) -> None:
+        self._run, self._volumes, self._told = run, volumes, told
 
-
-def _validate(run: RestorationRun, stacks: Sequence[Stack], told: TrainingLog) -> None:
-    """Score the running average, keep the best by its mean gain, draw the curves."""
-    found = [scores(run.average, stack, run.config, run.device) for stack in stacks]
-    if found:
-        best = run.keep_if_best(float(np.mean([one["gain"] for one in found])))
-        for stack, one in zip(stacks, found, strict=True):
-            told.add({"step": run.step, "validation": stack.name, **one, "best": best})
-    draw(run.output)
+    def __call__(self) -> None:
+        """Restore slices of every volume, log its scores, draw curves."""
+        run = self._run
+        if self._volumes:
+            found = [(stack.name, scores(run.average, stack, run.config, run.device)) for stack in self._volumes]
+            run.told_scores(self._told, found, mean_score([one for _, one in found]))
+        self._told.draw()
 
 
-def _misfit(name: str, size: tuple[int, int], multiple: int) -> BadInput:
-    nearest = [max(1, round(length / multiple)) * multiple for length in size]
-    return BadInput(
-        f"{name} {list(size)}",
-        f"it is a multiple of {multiple} in y and x",
-        "the network halves it again and again",
-        f"The nearest legal {name} is {nearest}.",
-    )
-
-
-def _too_thin(stack: Stack, slices: int) -> BadInput:
-    return BadInput(
-        f"validation volume {stack.name} of {len(stack.raw)} slices",
-        f"it has at least {slices}",
-        "a slice is compared with what was made of others",
-        "Give more slices.",
-    )
+def _result(run: RestorationRun) -> Path:
+    """The restorer."""
+    run.select()
+    return export(run.average, run.config, run.output)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pipeline.denoise.ops.restore import RestoreOp, Restorer
+from pipeline.errors import BadInput, raise_all
 from pipeline.geometry import Box
 from pipeline.training.restoration.config import RestorationConfig
-from pipeline.training.restoration.samples import Stack
+from pipeline.training.restoration.start import multiple_of
+from pipeline.training.restoration.volumes import Stack
 
 Slices = NDArray[np.uint8]
 PEAK_DB = 100.0
@@ -75,7 +77,7 @@ def psnr(images: Slices, truth: Slices) -> list[float]:
 
 def scores(network: nn.Module, stack: Stack, config: RestorationConfig, device: torch.device) -> dict[str, float]:
     """Mean PSNR in dB over the slices of a volume: of the network, its gain over mean and nearest, of the mean."""
-    restorer, multiple = Trained(network, device), int(network.multiple)  # type: ignore[arg-type]
+    restorer, multiple = Trained(network, device), multiple_of(network)
     found = []
     for case in cases(stack.raw, config.channels):
         made = case.restored(restorer, config.patch, config.overlap, multiple)
@@ -83,6 +85,30 @@ def scores(network: nn.Module, stack: Stack, config: RestorationConfig, device: 
     own, mean, nearest = (float(value) for value in np.mean(found, axis=0))
     values = {"psnr": own, "gain": own - mean, "gain_nearest": own - nearest, "mean": mean}
     return {name: round(value, 4) for name, value in values.items()}
+
+
+def mean_score(found: Sequence[dict[str, float]]) -> float:
+    """What the best weights are chosen by: the mean gain over the volumes."""
+    return float(np.mean([one["gain"] for one in found]))
+
+
+def require_scorable(stacks: Sequence[Stack], config: RestorationConfig) -> None:
+    """Refuse validation volumes without a slice to compare.
+
+    Raises:
+        BadInput: there are such volumes.
+    """
+    least = config.channels + 1
+    raise_all([_too_thin(stack, least) for stack in stacks if len(stack.raw) < least])
+
+
+def _too_thin(stack: Stack, slices: int) -> BadInput:
+    return BadInput(
+        f"validation volume {stack.name} of {len(stack.raw)} slices",
+        f"it has at least {slices}",
+        "a slice is compared with what was made of others",
+        "Give more slices.",
+    )
 
 
 class Trained:

@@ -1,1 +1,1 @@
-"""Training of a network for mitochondria: labelled volumes, samples, targets, loss, loop and validation."""
+"""Training of a network for mitochondria: labelled volumes teach its mask and the boundaries of its objects."""

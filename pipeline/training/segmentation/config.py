@@ -1,15 +1,16 @@
-"""The training configuration; it alone decides the weights that come out (on one machine and kind of device)."""
+"""The configuration of the training of a network for mitochondria."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
 from pipeline.model.normalisation import Normalisation
 from pipeline.model.options import OPTIONS, NoOptions, Options
 from pipeline.training.augment import Augmentation
+from pipeline.training.config import TrainingConfig
 from pipeline.training.optimiser import Optimiser
 from pipeline.training.reading import as_json, checked
 from pipeline.training.segmentation.loss import Loss
@@ -36,26 +37,20 @@ class TrainStage(BaseModel):
     start: Literal["last", "best"] = "last"
 
 
-class TrainConfig(BaseModel):
-    """Everything a training run depends on.
+class TrainConfig(TrainingConfig):
+    """Everything that the training of a network depends on, on one kind of device; see also `TrainingConfig`.
 
     Attributes:
-        name, description: of the model that comes out.
-        output: directory of checkpoints, log, curves and result.
-        volumes, validation: labelled tissue; the second is never trained on. It selects the best weights on the way
-            and tunes the thresholds at the end.
+        volumes, validation: labelled tissue; the second also tunes the thresholds at the end.
         voxel_size_nm: (z, y, x) that the model is meant for, written into its specification.
         architecture, options: the network, see `pipeline.model.registry`; without options ours get BatchNorm.
         initial: name or specification (.json) of a model of the same architecture whose weights training starts from;
             random where it is missing.
-        stages, optimiser, loss, augmentation, normalisation: how it learns.
+        stages, loss, augmentation, normalisation: how it learns.
         foreground: share of the crops that hold a randomly drawn foreground voxel.
-        ema_decay: of the running average of the weights, which is what is validated and written.
         freeze_norm_steps: the last steps train with fixed normalisation statistics, as inference has them.
         norm_momentum: of the BatchNorm statistics.
         recalibration_batches: batches without augmentation that set the BatchNorm statistics at the end (0 = keep).
-        select: write the best validated weights, or the last.
-        device: auto is cuda where there is a GPU.
         processes: one a GPU; None is all GPUs here, and one on a CPU. They share every step's batch.
         shards: equal parts of a step's batch, each with BatchNorm statistics of its own; a multiple of `processes`.
             The weights depend on their number, not on the cores: on a CPU each has a thread with single-threaded
@@ -63,16 +58,10 @@ class TrainConfig(BaseModel):
         precision: of the arithmetic in the network; weights, loss and statistics stay float32.
         compile: let torch compile the network: minutes at the start, faster steps on a GPU.
         loaders, ahead: threads of a process that make crops, and batches made ahead; None is chosen from the device.
-        seed: decides weights, crops and augmentation.
-        checkpoint_every, validate_every: in steps.
-        patch, overlap: of validation, and written into the specification as the default of inference.
     """
 
-    model_config = STRICT
+    said: ClassVar[str] = "the training of a network for mitochondria"
 
-    name: str = Field(pattern=r"^[\w.+-]+$")
-    description: str = ""
-    output: str
     volumes: tuple[Source, ...] = Field(min_length=1)
     validation: tuple[Source, ...] = ()
     voxel_size_nm: VoxelSize
@@ -80,26 +69,19 @@ class TrainConfig(BaseModel):
     options: dict[str, Any] = Field(default_factory=lambda fields: _default_options(fields["architecture"]))
     initial: str | None = None
     stages: tuple[TrainStage, ...] = Field(min_length=1)
-    optimiser: Optimiser = Optimiser()
     loss: Loss = Loss()
     augmentation: Augmentation = Augmentation()
     normalisation: Normalisation = Normalisation()
     foreground: float = Field(default=0.7, ge=0.0, le=1.0)
-    ema_decay: float = Field(default=0.995, ge=0.0, lt=1.0)
     freeze_norm_steps: int = Field(default=0, ge=0)
     norm_momentum: float = Field(default=0.05, gt=0.0, le=1.0)
     recalibration_batches: int = Field(default=0, ge=0)
-    select: Literal["best", "last"] = "best"
-    device: Literal["auto", "cpu", "cuda"] = "auto"
     processes: int | None = Field(default=None, ge=1)
     shards: int | None = Field(default=None, ge=1)
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     compile: bool = False
     loaders: int | None = Field(default=None, ge=1)
     ahead: int = Field(default=4, ge=1)
-    seed: int = Field(default=0, ge=0)
-    checkpoint_every: int = Field(default=50, ge=1)
-    validate_every: int = Field(default=100, ge=1)
     patch: tuple[Positive, Positive, Positive] = (32, 128, 128)
     overlap: Triple = (8, 32, 32)
 
@@ -116,8 +98,6 @@ class TrainConfig(BaseModel):
             raise ValueError("validation: needed by a stage that starts from the best weights")
         if self.optimiser.decay_steps + self.optimiser.warmup_steps > self.steps or self.freeze_norm_steps > self.steps:
             raise ValueError("stages.steps: warmup_steps + decay_steps, and freeze_norm_steps, are at most their sum")
-        if any(not 0 <= shared < size for shared, size in zip(self.overlap, self.patch, strict=True)):
-            raise ValueError("overlap: at least 0 and less than the patch in each axis")
         if not any(volume.from_step == 0 and volume.weight > 0 for volume in self.volumes):
             raise ValueError("volumes: at least one has from_step 0 and a weight above 0")
         return self
@@ -145,10 +125,6 @@ class TrainConfig(BaseModel):
         """Whether a stage that starts from the best weights begins after `step` steps."""
         following = self.stage_ends().get(step)
         return following is not None and following.start == "best"
-
-    def rate(self, step: int) -> float:
-        """Learning rate of a step (the first is 0)."""
-        return self.optimiser.rate(step, self.steps)
 
     def norm_frozen(self, step: int) -> bool:
         """Whether a step leaves the normalisation statistics as they are."""

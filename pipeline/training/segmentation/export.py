@@ -1,8 +1,8 @@
-"""From a trained network to the files of a model: NAME.safetensors and NAME.json."""
+"""The model that a training ends with."""
 
 from __future__ import annotations
 
-import hashlib
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,8 @@ from torch import nn
 from pipeline.errors import BadInput
 from pipeline.model.options import class_in_file
 from pipeline.model.spec import ModelSpec, Thresholds
-from pipeline.model.tensors import to_bytes
 from pipeline.training import checkpoint
+from pipeline.training.model_files import write_specification, write_weights
 from pipeline.training.segmentation.config import TrainConfig
 
 
@@ -21,9 +21,6 @@ def export(network: nn.Module, config: TrainConfig, directory: Path, thresholds:
 
     The file of a FILE.py:CLASS architecture, which `keep_code` put beside them, is pinned by its sha256.
     """
-    weights = directory / f"{config.name}.safetensors"
-    state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
-    weights.write_bytes(to_bytes(state))
     spec = ModelSpec(
         name=config.name,
         description=config.description,
@@ -32,20 +29,17 @@ def export(network: nn.Module, config: TrainConfig, directory: Path, thresholds:
         patch=config.patch,
         overlap=config.overlap,
         normalisation=config.normalisation,
-        weights=weights.name,
-        sha256=_sha256(weights),
+        **write_weights(network, config.name, directory),
         thresholds=thresholds or Thresholds(),
     )
-    path = directory / f"{config.name}.json"
-    path.write_text(spec.model_dump_json(indent=2) + "\n")
-    return path
+    return write_specification(spec, directory)
 
 
 def _architecture(network: nn.Module, config: TrainConfig, directory: Path) -> dict[str, Any]:
     own = {"architecture": config.architecture, "options": config.options, "multiple": network.multiple}
     if (place := class_in_file(config.architecture)) is None:
         return own
-    return {**own, "code_sha256": _sha256(directory / place[0])}
+    return {**own, "code_sha256": sha256((directory / place[0]).read_bytes()).hexdigest()}
 
 
 def keep_code(config: TrainConfig, directory: Path) -> None:
@@ -69,7 +63,3 @@ def keep_code(config: TrainConfig, directory: Path) -> None:
             f"Restore it from {kept}, or choose another `output`.",
         )
     kept.write_bytes(given)
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

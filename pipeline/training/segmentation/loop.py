@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from math import prod
@@ -14,13 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.model.registry import build
-from pipeline.training import checkpoint
+from pipeline.training.record.log import TrainingLog
 from pipeline.training.segmentation.config import TrainConfig
 from pipeline.training.segmentation.loader import Batch, Loader, default_threads
 from pipeline.training.segmentation.loss import loss
 from pipeline.training.segmentation.processes import Group
 from pipeline.training.segmentation.samples import Samples
-from pipeline.training.segmentation.unchanged import load
+from pipeline.training.segmentation.unchanged import changed_history
 from pipeline.training.state import Taken, TrainingState
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
@@ -65,6 +66,22 @@ class TrainingRun(TrainingState[TrainConfig]):
         self._skipped = 0
         self._resume()
         self.loader = self._loader()
+
+    def finish(self, stop: threading.Event, validate: Callable[[], None], told: TrainingLog | None) -> None:
+        """Take all steps that are left, together with the other processes; see `TrainingState.finish`.
+
+        Raises:
+            RunCancelled: `stop` was set; saved after the step in hand.
+        """
+
+        def validate_for_all() -> None:
+            validate()
+            self.group.released()
+            if self.config.begins_from_best(self.step):
+                self.start_from_best()
+
+        with torch.backends.cudnn.flags(benchmark=True):
+            super().finish(stop, validate_for_all, told)
 
     def start_from_best(self) -> None:
         """Begin a stage: weights from the best average, a fresh optimiser."""
@@ -167,13 +184,15 @@ class TrainingRun(TrainingState[TrainConfig]):
         self.scaler.step(self.optimiser)
         self.scaler.update()
 
-    def _resume(self) -> None:
-        stored = load(self.output / checkpoint.FILE, self.config, self.samples.shards)
-        if stored is None:
-            return
+    def _changed(self, before: TrainConfig, stored: dict[str, Any]) -> list[str]:
+        changed = changed_history(before, self.config, int(stored["step"]))
+        if stored["shards"] != self.samples.shards:
+            changed.append(f"shards ({stored['shards']} before, {self.samples.shards} now)")
+        return changed
+
+    def _restore(self, stored: dict[str, Any], before: TrainConfig) -> None:
         self.scaler.load_state_dict(stored["scaler"])
-        before = TrainConfig.model_validate_json(stored["config"])
-        self._restore(stored, before)
+        super()._restore(stored, before)
         if self.config.begins_from_best(self.step) and not before.begins_from_best(self.step):
             self.start_from_best()  # a stage added to a finished training
             if self.group.rank == 0:

@@ -1,6 +1,6 @@
-"""The other processes of a training: the same steps as the first one, which alone validates and writes.
+"""``python -m pipeline.training.segmentation.participant CONFIG.json``: one of the other processes of a training.
 
-The first process starts them: ``python -m pipeline.training.segmentation.participant CONFIG.json``.
+The first process starts them. They take the same steps; it alone validates and writes.
 """
 
 from __future__ import annotations
@@ -19,11 +19,25 @@ from pipeline.training.segmentation.processes import processes
 from pipeline.training.segmentation.samples import Samples
 from pipeline.training.segmentation.shards import shard_count
 from pipeline.training.segmentation.start import checked_network, initial_weights
-from pipeline.training.segmentation.train import finish
 from pipeline.training.segmentation.volumes import load_volume
 from pipeline.training.session import output_of
 
 _WATCH_SECONDS = 1.0
+
+
+def take_part(config: TrainConfig) -> None:
+    """Take the steps of a training that another process leads, and neither validate nor write."""
+    output = output_of(config)
+    samples = Samples([load_volume(source, config) for source in config.volumes], config, shard_count(config))
+    initial = initial_weights(config, checked_network(config))
+    with processes(config, output) as group:
+        run = TrainingRun(config, samples, output, group, initial)
+        try:
+            run.finish(threading.Event(), lambda: None, None)
+        except RunCancelled:
+            pass  # said by the first process
+        finally:
+            run.close()
 
 
 def _end_with_parent() -> None:
@@ -43,21 +57,6 @@ def _participate(path: Path) -> None:
         signal.signal(number, signal.SIG_IGN)
     _end_with_parent()
     take_part(TrainConfig.model_validate_json(path.read_text()))
-
-
-def take_part(config: TrainConfig) -> None:
-    """The other processes of a training: the same steps, but they neither validate nor write."""
-    output = output_of(config)
-    samples = Samples([load_volume(source, config) for source in config.volumes], config, shard_count(config))
-    initial = initial_weights(config, checked_network(config))
-    with processes(config, output) as group:
-        run = TrainingRun(config, samples, output, group, initial)
-        try:
-            finish(run, threading.Event(), None, None)
-        except RunCancelled:
-            pass  # said by the first process
-        finally:
-            run.close()
 
 
 if __name__ == "__main__":

@@ -11,9 +11,10 @@ from pipeline.errors import BadInput, raise_all
 from pipeline.model.device import device_of
 from pipeline.model.load import checked_tensors
 from pipeline.model.registry import build, load_weights, users_code
-from pipeline.model.spec import divides, load_spec, spec_path
+from pipeline.model.spec import load_spec, spec_path
 from pipeline.training.segmentation.config import TrainConfig
 from pipeline.training.segmentation.shards import shard_count
+from pipeline.training.sizes import require_multiples
 from pipeline.training.sources import Triple
 
 _SOUND_DEPTH, _SOUND_SIDES = 10, (80, 160)
@@ -42,7 +43,7 @@ def checked_network(config: TrainConfig) -> nn.Module:
     network = build(config.architecture, config.options)
     multiple = multiple_of(network, config.architecture)
     named = [("patch", config.patch), *(("stages.crop", stage.crop) for stage in config.stages)]
-    raise_all([_misfit(name, size, multiple) for name, size in dict.fromkeys(named) if not divides(multiple, size)])
+    require_multiples(named, multiple)
     _require_two_channels(network, config, multiple)
     return network
 
@@ -95,16 +96,6 @@ def _unsound(crop: Triple, config: TrainConfig) -> BadInput:
         ),
         "torch's half-precision convolutions write beyond their memory in others, and the program crashes",
         f"Take precision float32, or crop {nearest}.",
-    )
-
-
-def _misfit(name: str, size: Triple, multiple: Triple) -> BadInput:
-    nearest = [max(m, round(s / m) * m) for s, m in zip(size, multiple, strict=True)]
-    return BadInput(
-        f"{name} {list(size)}",
-        f"it is a multiple of {list(multiple)} in z, y and x",
-        "the network needs it so",
-        f"The nearest legal {name} is {nearest}.",
     )
 
 

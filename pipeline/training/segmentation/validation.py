@@ -67,6 +67,16 @@ def _looked_up(table: NDArray[np.float32], grey: Map) -> NDArray[np.float32]:
     return values
 
 
+def require_scorable(volumes: Sequence[LabelledVolume], config: TrainConfig, multiple: Triple) -> None:
+    """Refuse validation volumes that are smaller than the least patch of the network, `multiple` (z, y, x).
+
+    Raises:
+        BadInput: there are such volumes.
+    """
+    for volume in volumes:
+        predict_op(volume, config, multiple)
+
+
 def predict_op(volume: LabelledVolume, config: TrainConfig, multiple: Triple) -> PredictOp:
     """The prediction of a validation volume: patches of the configuration, smaller where the volume is.
 
