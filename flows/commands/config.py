@@ -6,6 +6,7 @@ import json
 import types
 from collections.abc import Iterator
 from enum import StrEnum
+from textwrap import wrap
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import typer
@@ -53,29 +54,40 @@ def config(
         typer.echo("\n".join(yaml_lines(model)))
 
 
-def defaults_of(model: type[BaseModel]) -> dict[str, Any]:
-    """The default of every setting; None for one that must be given, or that is chosen from the volume."""
+def defaults_of(model: type[BaseModel], given: BaseModel | None = None) -> dict[str, Any]:
+    """The default of every setting; None for one that must be given, or that is chosen from the volume.
+
+    Args:
+        model: the settings.
+        given: values that stand for the model's own defaults, as a section has them in a larger configuration.
+    """
     found: dict[str, Any] = {}
     for name, info in model.model_fields.items():
-        section = section_of(info)
-        found[name] = defaults_of(section) if section is not None else _plain(info)
+        value, section = _default(name, info, given), section_of(info)
+        found[name] = defaults_of(section, value) if section is not None else _plain(value)
     return found
 
 
-def yaml_lines(model: type[BaseModel], depth: int = 0) -> Iterator[str]:
+def yaml_lines(model: type[BaseModel], given: BaseModel | None = None, depth: int = 0) -> Iterator[str]:
     """Commented YAML. What must be given is commented out, so that the text is a configuration of defaults."""
     indent = "  " * depth
     for name, info in model.model_fields.items():
-        section = section_of(info)
+        value, section = _default(name, info, given), section_of(info)
         meaning = info.description or (section.__doc__ if section is not None else "") or ""
-        yield from _comment(meaning, indent)
+        yield from (f"{indent}# {line}" for line in wrap(" ".join(meaning.split()), WIDTH - len(indent)))
         if section is not None:
             yield f"{indent}{name}:"
-            yield from yaml_lines(section, depth + 1)
+            yield from yaml_lines(section, value, depth + 1)
         elif info.is_required():
             yield f"{indent}# {name}:   # must be given"
         else:
-            yield f"{indent}{name}: {_as_yaml(_plain(info))}"
+            yield f"{indent}{name}: {_as_yaml(_plain(value))}"
+
+
+def _default(name: str, info: FieldInfo, given: BaseModel | None) -> Any:
+    if given is not None:
+        return getattr(given, name)
+    return None if info.is_required() else info.get_default(call_default_factory=True)
 
 
 def section_of(info: FieldInfo) -> type[BaseModel] | None:
@@ -91,23 +103,13 @@ def _section(annotation: Any) -> type[BaseModel] | None:
     return None
 
 
-def _plain(info: FieldInfo) -> Any:
-    if info.is_required():
-        return None
-    return json.loads(json.dumps(info.get_default(call_default_factory=True), default=list))
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(value, default=list))
 
 
 def _as_yaml(value: Any) -> str:
     text = yaml.safe_dump(value, default_flow_style=True, width=10_000).strip()
     return text.removesuffix("...").strip()
-
-
-def _comment(meaning: str, indent: str) -> Iterator[str]:
-    """The first sentence or two, on one line where they fit, else on several."""
-    import textwrap
-
-    text = " ".join(meaning.split())
-    yield from (f"{indent}# {line}" for line in textwrap.wrap(text, WIDTH - len(indent)))
 
 
 COMMANDS: dict[str, Command] = {"config": config}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -33,15 +34,17 @@ def status(
     """
     run = existing_run(directory)
     if not watch:
-        show(status_facts(steps_of(run), is_finished(run)), as_json, _lines(run, blocks))
+        show(*_now(run, blocks, as_json)[1:])
     elif sys.stdout.isatty() and not as_json:
         _watch_on_terminal(run, blocks)
     else:
         _watch_as_text(run, blocks, as_json)
 
 
-def _lines(run: RunDirectory, blocks: bool) -> list[str]:
-    return status_lines(steps_of(run), is_finished(run), blocks)
+def _now(run: RunDirectory, blocks: bool, as_json: bool = False) -> tuple[bool, dict[str, Any], bool, list[str]]:
+    """Whether the run is complete, and what ``show`` takes: facts, whether as JSON, lines."""
+    steps, complete = steps_of(run), is_finished(run)
+    return complete, status_facts(steps, complete), as_json, status_lines(steps, complete, blocks)
 
 
 def _watch_on_terminal(run: RunDirectory, blocks: bool) -> None:
@@ -49,32 +52,28 @@ def _watch_on_terminal(run: RunDirectory, blocks: bool) -> None:
     from rich.live import Live
     from rich.text import Text
 
-    with Live(console=Console(highlight=False), auto_refresh=False) as live:
-        try:
-            while True:
-                live.update(Text("\n".join(_lines(run, blocks)), no_wrap=True, overflow="ellipsis"), refresh=True)
-                if is_finished(run):
-                    return
+    complete = False
+    with Live(console=Console(highlight=False), auto_refresh=False) as live, suppress(KeyboardInterrupt):
+        while not complete:
+            complete, _, _, lines = _now(run, blocks)
+            live.update(Text("\n".join(lines), no_wrap=True, overflow="ellipsis"), refresh=True)
+            if not complete:
                 time.sleep(WATCH_SECONDS)
-        except KeyboardInterrupt:
-            return
 
 
 def _watch_as_text(run: RunDirectory, blocks: bool, as_json: bool) -> None:
     """The state each time that it has changed: text, or with ``as_json`` one document after the other."""
-    shown: list[str] = []
-    try:
-        while True:
-            lines = _lines(run, blocks)
-            if lines != shown:
-                show(status_facts(steps_of(run), is_finished(run)), as_json, lines)
+    shown: dict[str, Any] = {}
+    complete = False
+    with suppress(KeyboardInterrupt):
+        while not complete:
+            complete, facts, _, lines = _now(run, blocks)
+            if facts != shown:
+                show(facts, as_json, lines)
                 sys.stdout.flush()
-                shown = lines
-            if is_finished(run):
-                return
-            time.sleep(WATCH_SECONDS)
-    except KeyboardInterrupt:
-        return
+                shown = facts
+            if not complete:
+                time.sleep(WATCH_SECONDS)
 
 
 COMMANDS: dict[str, Command] = {"status": status}
