@@ -14,7 +14,6 @@ from pipeline.geometry import FloatVec3, Vec3
 from pipeline.grid import BlockGrid
 from pipeline.image.mask import CoarseMask, open_mask
 from pipeline.model.restorer_spec import RestorerSpec, load_restorer_spec, restorer_path
-from pipeline.model.spec import pinned_bytes
 from pipeline.store.volume import Volume
 
 # Thick sections share little: a pale or blurred one tells the network more than what is made of its neighbours. Mouse,
@@ -66,7 +65,7 @@ def plan_denoising(
         return None
     spec = load_restorer_spec(settings.model)
     # Here and without torch: else every worker would find out for itself.
-    pinned_bytes(restorer_path(settings.model).parent / spec.weights, spec.sha256, "weights")
+    spec.weights_beside(restorer_path(settings.model))
     if spec.kind == "interpolation" and source.shape[0] < 2:
         raise BadInput(
             f"denoise {settings.mode} of {address}, a volume of one slice",

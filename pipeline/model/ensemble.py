@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.errors import BadInput, raise_all
 from pipeline.geometry import FloatVec3, Vec3, vec3
 from pipeline.model.normalisation import Statistics
-from pipeline.model.spec import ModelSpec, checked_bytes, load_spec, spec_path
+from pipeline.model.spec import ModelSpec, load_spec, spec_path
 
 VOXEL_SIZE_RATIO = 1.5
 # What two specifications of the same function may differ in.
@@ -56,7 +56,7 @@ def load_members(models: Sequence[str]) -> tuple[ModelSpec, ...]:
         try:
             spec = load_spec(model)
             # Here and without torch: else every worker would find out for itself.
-            checked_bytes(spec_path(model).parent / spec.weights, spec)
+            spec.weights_beside(spec_path(model))
         except BadInput as problem:
             problems.append(problem)
         else:

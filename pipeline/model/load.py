@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,22 +13,15 @@ from torch import Tensor, nn
 from pipeline.errors import BadInput
 from pipeline.model.folding import folded, on_onednn
 from pipeline.model.foreign import foreign_network
+from pipeline.model.loaded import LoadedNetwork, Once, checked_tensors
 from pipeline.model.options import FILE_KINDS
 from pipeline.model.registry import build, load_weights
-from pipeline.model.spec import ModelSpec, checked_bytes, divides, load_spec, spec_path
-from pipeline.model.tensors import from_bytes
-
-_loaded: dict[tuple[Path, str], LoadedModel] = {}
-_one_at_a_time = threading.Lock()
+from pipeline.model.spec import ModelSpec, divides, load_spec, spec_path
 
 
 @dataclass(frozen=True)
-class LoadedModel:
+class LoadedModel(LoadedNetwork[ModelSpec]):
     """A network ready for inference; `predict` may be called from several threads."""
-
-    spec: ModelSpec
-    network: nn.Module
-    device: torch.device
 
     def predict(self, patches: NDArray[np.float32] | Tensor) -> NDArray[np.float32]:
         """Normalised patches (N, 1, D, H, W) float32 -> probabilities (N, 2, D, H, W): semantic, boundary.
@@ -58,11 +50,7 @@ def load_model(name_or_path: str | Path, device: str = "cpu") -> LoadedModel:
     Raises:
         BadInput: unknown name, weights missing, of another sha256, not safetensors, or of another architecture.
     """
-    key = (spec_path(name_or_path).resolve(), device)
-    with _one_at_a_time:
-        if key not in _loaded:
-            _loaded[key] = _load(key[0], torch.device(device))
-        return _loaded[key]
+    return _once(name_or_path, device)
 
 
 def _load(path: Path, device: torch.device) -> LoadedModel:
@@ -76,6 +64,9 @@ def _load(path: Path, device: torch.device) -> LoadedModel:
     return LoadedModel(spec, ready.requires_grad_(False), device)
 
 
+_once = Once(spec_path, _load)
+
+
 def trained_network(path: Path, spec: ModelSpec) -> nn.Module:
     """The network of the specification at `path` with its weights, as it was trained: nothing folded.
 
@@ -84,29 +75,11 @@ def trained_network(path: Path, spec: ModelSpec) -> nn.Module:
     """
     weights = path.parent / spec.weights
     if spec.architecture in FILE_KINDS:
-        return foreign_network(spec.architecture, checked_bytes(weights, spec), str(weights))
+        return foreign_network(spec.architecture, spec.weights_beside(path), str(weights))
     network = build(spec.architecture, spec.options, path.parent, spec.code_sha256)
     _check_multiple(network, spec, path)
-    load_weights(network, checked_tensors(weights, spec), str(weights))
+    load_weights(network, checked_tensors(path, spec), str(weights))
     return network.eval()
-
-
-def checked_tensors(path: Path, spec: ModelSpec) -> dict[str, Tensor]:
-    """The weights at `path`; the hash is taken of the very bytes that are then parsed.
-
-    Raises:
-        BadInput: weights missing, of another sha256 than the specification's, or not safetensors.
-    """
-    content = checked_bytes(path, spec)
-    try:
-        return from_bytes(content)
-    except ValueError as error:
-        raise BadInput(
-            str(path),
-            "weights are a safetensors file",
-            f"this is none ({error}); a pickle could run any code",
-            "Convert them: safetensors.torch.save_file(state_dict, path).",
-        ) from error
 
 
 def _check_shape(shape: tuple[int, ...], spec: ModelSpec) -> None:

@@ -22,10 +22,10 @@ from torch import Tensor, nn
 
 from pipeline.errors import BadInput
 from pipeline.model.options import FILE_KINDS, OPTIONS, AnyOptions, checked_options, class_in_file
+from pipeline.model.pinned import pinned_bytes
 from pipeline.model.resunet_h import ResUNetH
 from pipeline.model.resunet_h_code import ResUNetHCode
 from pipeline.model.resunet_r import ResUNetR
-from pipeline.model.spec import pinned_bytes
 
 SHOWN_LAYERS = 3
 _NETWORKS: dict[str, type[nn.Module]] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,24 +15,17 @@ from torch import Tensor, nn
 from pipeline.errors import BadInput
 from pipeline.model.folding import OneDnnConv3d
 from pipeline.model.interpolation import InterpolationNet
+from pipeline.model.loaded import LoadedNetwork, Once, checked_tensors
 from pipeline.model.noise2noise import Noise2NoiseNet, as_convolution
 from pipeline.model.registry import refuse_mismatches
 from pipeline.model.restorer_spec import RestorerKind, RestorerSpec, Unsharp, load_restorer_spec, restorer_path
-from pipeline.model.spec import pinned_bytes
-from pipeline.model.tensors import from_bytes
 
 NETWORKS: Mapping[RestorerKind, type[nn.Module]] = {"interpolation": InterpolationNet, "noise2noise": Noise2NoiseNet}
-_loaded: dict[tuple[Path, str], LoadedRestorer] = {}
-_one_at_a_time = threading.Lock()
 
 
 @dataclass(frozen=True)
-class LoadedRestorer:
+class LoadedRestorer(LoadedNetwork[RestorerSpec]):
     """A network ready for inference; `restore` may be called from several threads."""
-
-    spec: RestorerSpec
-    network: nn.Module
-    device: torch.device
 
     def restore(self, inputs: NDArray[np.float32], fraction: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         """Slices made new; on a CPU the same bits for any number of threads and whatever else is in the batch.
@@ -70,11 +62,7 @@ def load_restorer(name_or_path: str | Path, device: str = "cpu") -> LoadedRestor
         BadInput: unknown name, a model of mitochondria, weights missing, of another sha256, not safetensors, or of
             another network.
     """
-    key = (restorer_path(name_or_path).resolve(), device)
-    with _one_at_a_time:
-        if key not in _loaded:
-            _loaded[key] = _load(key[0], torch.device(device))
-        return _loaded[key]
+    return _once(name_or_path, device)
 
 
 def _load(path: Path, device: torch.device) -> LoadedRestorer:
@@ -85,23 +73,19 @@ def _load(path: Path, device: torch.device) -> LoadedRestorer:
     return LoadedRestorer(spec, network.requires_grad_(False), device)
 
 
+_once = Once(restorer_path, _load)
+
+
 def restoring_network(path: Path, spec: RestorerSpec) -> nn.Module:
     """The network of the specification at `path` with its weights, as it was trained, in evaluation mode.
 
     Raises:
         BadInput: weights missing, of another sha256, not safetensors, or of another network.
     """
-    weights = path.parent / spec.weights
-    content = pinned_bytes(weights, spec.sha256, "weights")
-    try:
-        state = from_bytes(content)
-    except ValueError as error:
-        raise BadInput(
-            str(weights), "weights are a safetensors file", f"this is none ({error})", "Export them again."
-        ) from error
+    state = checked_tensors(path, spec)
     with torch.device("meta"):
         network = NETWORKS[spec.kind](**spec.options)
-    refuse_mismatches(network.state_dict(), state, str(weights))
+    refuse_mismatches(network.state_dict(), state, str(path.parent / spec.weights))
     network.load_state_dict({name: value.float() for name, value in state.items()}, assign=True)
     return network.eval()
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from pipeline.errors import BadInput
+from pipeline.model.pinned import STRICT, PinnedSpec, Shelf, first_error
 
 RESTORERS = Path(__file__).parent / "restorers"
 INTERPOLATION_WIDTHS = (32, 64, 128, 256, 512, 512)
@@ -22,7 +22,7 @@ NOISE2NOISE_WIDTH = 48
 NOISE2NOISE_POOLINGS = 5
 RestorerKind = Literal["interpolation", "noise2noise"]
 Width = Annotated[int, Field(ge=1)]
-_STRICT = ConfigDict(strict=True, extra="forbid", frozen=True)
+_SHELF = Shelf(RESTORERS, "restorer")
 _ONLY_MODELS = {"architecture", "thresholds", "normalisation"}
 """Fields that only a model of mitochondria has."""
 
@@ -35,7 +35,7 @@ class InterpolationOptions(BaseModel):
         taps: length of the kernels, odd.
     """
 
-    model_config = _STRICT
+    model_config = STRICT
 
     widths: tuple[Width, ...] = Field(default=INTERPOLATION_WIDTHS, min_length=2)
     taps: int = Field(default=INTERPOLATION_TAPS, ge=1)
@@ -61,7 +61,7 @@ class Noise2NoiseOptions(BaseModel):
         width: channels on the way down; twice that on the way up.
     """
 
-    model_config = _STRICT
+    model_config = STRICT
 
     width: int = Field(default=NOISE2NOISE_WIDTH, ge=2)
 
@@ -86,7 +86,7 @@ def fill_options(kind: RestorerKind, options: dict[str, Any]) -> InterpolationOp
     try:
         checked = _OPTIONS[kind].model_validate_json(json.dumps(options))
     except ValidationError as error:
-        where, said = _first_error(error)
+        where, said = first_error(error)
         raise ValueError(f"options of {kind}: {where}: {said}") from None
     options.clear()
     options.update(checked.model_dump(mode="json"))
@@ -101,13 +101,13 @@ class Unsharp(BaseModel):
         amount: of ImageJ's mask weight w it is w / (1 - w).
     """
 
-    model_config = _STRICT
+    model_config = STRICT
 
     radius: float = Field(gt=0.0)
     amount: float = Field(gt=0.0)
 
 
-class RestorerSpec(BaseModel):
+class RestorerSpec(PinnedSpec):
     """The content of NAME.json in `RESTORERS`, or of a user's.
 
     Attributes:
@@ -122,10 +122,6 @@ class RestorerSpec(BaseModel):
         sha256: of that file, checked before it is read.
     """
 
-    model_config = _STRICT
-
-    name: str
-    description: str = ""
     kind: RestorerKind
     options: dict[str, Any] = Field(default_factory=dict)
     multiple: int = Field(ge=1)
@@ -133,8 +129,6 @@ class RestorerSpec(BaseModel):
     overlap: tuple[int, int] = (64, 64)
     voxel_size_nm: tuple[float, float, float] | None = None
     unsharp: Unsharp | None = None
-    weights: str = Field(pattern=r"^[^/\\]+\.safetensors$")
-    sha256: str = Field(pattern="^[0-9a-f]{64}$")
 
     @model_validator(mode="after")
     def _options_fit(self) -> RestorerSpec:
@@ -165,7 +159,7 @@ class RestorerSpec(BaseModel):
 
 def restorer_names() -> list[str]:
     """Names of the restorers that come with the package."""
-    return sorted(path.stem for path in RESTORERS.glob("*.json"))
+    return _SHELF.names()
 
 
 def restorer_path(name_or_path: str | Path) -> Path:
@@ -174,18 +168,7 @@ def restorer_path(name_or_path: str | Path) -> Path:
     Raises:
         BadInput: no such name or file.
     """
-    text = str(name_or_path)
-    path = Path(text) if text.endswith(".json") else RESTORERS / f"{text}.json"
-    names = restorer_names()
-    if path.is_file() and (text.endswith(".json") or text in names):
-        return path
-    close = get_close_matches(text, names, 1)
-    raise BadInput(
-        f"restorer {text!r}",
-        "a restorer is a shipped name or the path of an existing .json specification",
-        "its weights are read from beside that file",
-        f"{f'Did you mean {close[0]}? ' if close else ''}Shipped: {', '.join(names) or 'none'}.",
-    )
+    return _SHELF.path(name_or_path)
 
 
 def load_restorer_spec(name_or_path: str | Path) -> RestorerSpec:
@@ -201,14 +184,8 @@ def load_restorer_spec(name_or_path: str | Path) -> RestorerSpec:
     except ValidationError as error:
         if _is_model(content):
             raise _not_a_restorer(path) from None
-        where, said = _first_error(error)
+        where, said = first_error(error)
         raise BadInput(f"{path}: {where}", "a restorer has the fields of RestorerSpec and no others", said) from error
-
-
-def _first_error(error: ValidationError) -> tuple[str, str]:
-    """Where the first thing is that is wrong, and what is said of it."""
-    first = error.errors()[0]
-    return ".".join(str(part) for part in first["loc"]) or "the file", str(first["msg"])
 
 
 def _is_model(content: bytes) -> bool:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from pipeline.errors import BadInput
 from pipeline.model.normalisation import Normalisation
 from pipeline.model.options import FILE_KINDS, checked_options, class_in_file
+from pipeline.model.pinned import STRICT, PinnedSpec, Shelf, first_error, pinned_bytes
 
 SHIPPED = Path(__file__).parent / "weights"
 Triple = tuple[int, int, int]
-_STRICT = ConfigDict(strict=True, extra="forbid", frozen=True)
+_SHELF = Shelf(SHIPPED, "model")
 
 
 class Thresholds(BaseModel):
@@ -28,7 +28,7 @@ class Thresholds(BaseModel):
         minimum_um3: smaller objects are dropped. Whole mitochondria have 0.01 and more.
     """
 
-    model_config = _STRICT
+    model_config = STRICT
 
     semantic: float = Field(default=0.5, ge=0.0, le=1.0)
     seed_semantic: float = Field(default=0.9, ge=0.0, le=1.0)
@@ -37,7 +37,7 @@ class Thresholds(BaseModel):
     minimum_um3: float = Field(default=0.001, ge=0.0)
 
 
-class ModelSpec(BaseModel):
+class ModelSpec(PinnedSpec):
     """The content of NAME.json.
 
     Attributes:
@@ -56,10 +56,6 @@ class ModelSpec(BaseModel):
         thresholds: recommended post-processing.
     """
 
-    model_config = _STRICT
-
-    name: str
-    description: str = ""
     architecture: str = "resunet-h"
     options: dict[str, Any] = Field(default_factory=dict)
     code_sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
@@ -70,7 +66,6 @@ class ModelSpec(BaseModel):
     normalisation: Normalisation = Normalisation()
     channels: tuple[Literal["semantic"], Literal["boundary"]] = ("semantic", "boundary")
     weights: str = Field(pattern=r"^[^/\\]+$")
-    sha256: str = Field(pattern="^[0-9a-f]{64}$")
     thresholds: Thresholds = Thresholds()
 
     @model_validator(mode="after")
@@ -110,7 +105,7 @@ def divides(multiple: Triple, size: Triple) -> bool:
 
 def shipped_names() -> list[str]:
     """Names of the models that come with the package."""
-    return sorted(path.stem for path in SHIPPED.glob("*.json"))
+    return _SHELF.names()
 
 
 def spec_path(name_or_path: str | Path) -> Path:
@@ -119,16 +114,7 @@ def spec_path(name_or_path: str | Path) -> Path:
     Raises:
         BadInput: no such name or file.
     """
-    text = str(name_or_path)
-    path = Path(text) if text.endswith(".json") else SHIPPED / f"{text}.json"
-    if path.is_file() and (text.endswith(".json") or text in shipped_names()):
-        return path
-    raise BadInput(
-        f"model {text!r}",
-        "a model is a shipped name or the path of an existing .json specification",
-        "its weights are read from beside that file",
-        f"Shipped: {', '.join(shipped_names()) or 'none'}.",
-    )
+    return _SHELF.path(name_or_path)
 
 
 def load_spec(name_or_path: str | Path) -> ModelSpec:
@@ -149,10 +135,9 @@ def load_spec(name_or_path: str | Path) -> ModelSpec:
                 "this is a restorer, which gives grey levels",
                 "It goes under denoise: --set denoise.model=PATH.json.",
             ) from None
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        where, said = first_error(error)
         raise BadInput(
-            f"{path}: {where}", "a model specification has the fields of ModelSpec and no others", str(first["msg"])
+            f"{path}: {where}", "a model specification has the fields of ModelSpec and no others", said
         ) from error
     code = class_in_file(spec.architecture)
     if code is not None and spec.code_sha256 is not None:
@@ -178,34 +163,3 @@ def _newest_schema(content: bytes) -> bytes:
         return content
     moved = {name: fields.pop(name) for name in ("widths", "norm", "padding") if name in fields}
     return json.dumps({**fields, "options": moved}).encode()
-
-
-def checked_bytes(path: Path, spec: ModelSpec) -> bytes:
-    """The content of a weights file, after its hash; parse these very bytes.
-
-    Raises:
-        BadInput: no such file, or another sha256 than the specification's.
-    """
-    return pinned_bytes(path, spec.sha256, "weights")
-
-
-def pinned_bytes(path: Path, expected: str, what: str) -> bytes:
-    """The content of a file ("weights" or "code") whose sha256 a specification states.
-
-    Raises:
-        BadInput: no such file, or another sha256.
-    """
-    if not path.is_file():
-        raise BadInput(str(path), f"the {what} lie beside the specification", "there is no such file", "Copy both.")
-    content = path.read_bytes()
-    found = sha256(content).hexdigest()
-    if found != expected:
-        raise BadInput(
-            f"{path}: sha256 {found}",
-            f"the {what} have the sha256 of the specification, {expected}",
-            f"other {what} would silently give another segmentation",
-            "Fetch specification and weights together again."
-            if what == "weights"
-            else "Read the file; where the change is yours, put its sha256 into code_sha256.",
-        )
-    return content

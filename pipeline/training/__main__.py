@@ -1,4 +1,4 @@
-"""``python -m pipeline.training CONFIG``: train where only torch, numpy and pydantic are installed.
+"""``python -m pipeline.training CONFIG``: train where only torch, numpy, pydantic and safetensors are installed.
 
 ``CONFIG`` is a JSON file, or a YAML file where PyYAML is installed. ``teramito train``, with all of teramito installed,
 does the same and shows it.

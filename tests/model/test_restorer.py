@@ -21,6 +21,7 @@ from pipeline.errors import BadInput
 from pipeline.model import restorer_spec
 from pipeline.model.interpolation import InterpolationNet
 from pipeline.model.load import load_model
+from pipeline.model.pinned import Shelf
 from pipeline.model.restorer import NETWORKS, LoadedRestorer, load_restorer
 from pipeline.model.restorer_spec import RESTORERS, RestorerKind, RestorerSpec, load_restorer_spec, restorer_names
 from pipeline.model.spec import SHIPPED
@@ -208,7 +209,7 @@ def test_a_file_that_is_not_json_is_refused(tmp_path: Path) -> None:
 
 def test_a_name_that_is_not_there_is_refused_with_the_nearest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_restorer(tmp_path)
-    monkeypatch.setattr(restorer_spec, "RESTORERS", tmp_path)
+    monkeypatch.setattr(restorer_spec, "_SHELF", Shelf(tmp_path, "restorer"))
     assert restorer_names() == ["tiny"]
     assert load_restorer_spec("tiny").name == "tiny"
     with pytest.raises(BadInput, match=r"restorer 'tinny'.*Did you mean tiny\? Shipped: tiny\."):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import BadInput, raise_all
 from pipeline.model.device import device_of
-from pipeline.model.load import checked_tensors
+from pipeline.model.loaded import checked_tensors
 from pipeline.model.registry import build, load_weights, users_code
 from pipeline.model.spec import load_spec, spec_path
 from pipeline.training.segmentation.config import TrainConfig
@@ -70,7 +70,7 @@ def initial_weights(config: TrainConfig, network: nn.Module) -> dict[str, Tensor
         return None
     path = spec_path(os.path.expandvars(config.initial))
     spec = load_spec(path)
-    weights = checked_tensors(path.parent / spec.weights, spec)
+    weights = checked_tensors(path, spec)
     load_weights(network, weights, f"initial {config.initial}")
     return weights
 
