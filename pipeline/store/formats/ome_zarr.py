@@ -7,6 +7,7 @@ extent stands in the attributes. Source: OME-NGFF 0.5, https://ngff.openmicrosco
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from pipeline.geometry import Box, FloatVec3, Vec3, float_vec3, vec3
 from pipeline.store.formats import Description, native
 from pipeline.store.formats.chunk_codecs import wanted
 from pipeline.store.formats.chunk_files import ChunkFiles
+from pipeline.store.formats.writer import KEY, Writer, writer_from
 
 # UDUNITS-2 length names as OME-NGFF asks for them, in nanometres.
 _NANOMETRES = {
@@ -92,7 +94,7 @@ def create(
     dtype: str,
     voxel_size_nm: FloatVec3 | None,
     offset_nm: FloatVec3 = (0.0, 0.0, 0.0),
-    attributes: Mapping[str, Any] | None = None,
+    writer: Writer | None = None,
 ) -> None:
     """Create an empty OME-Zarr 0.5 image with one resolution level ``0``; an existing one is replaced.
 
@@ -104,7 +106,7 @@ def create(
         dtype: numpy name.
         voxel_size_nm: z, y, x nanometres; an unknown one is stored as 1 without a unit.
         offset_nm: position of the first voxel, z, y, x nanometres.
-        attributes: more attributes of the array.
+        writer: the stage of a run that writes it; stands in the attributes of the array.
     """
     group = zarr.open_group(url, mode="w", zarr_format=3, attributes={"ome": _ome(url, voxel_size_nm, offset_nm)})
     group.create_array(
@@ -115,8 +117,17 @@ def create(
         compressors=_COMPRESSORS[wanted(dtype, chunks)],
         fill_value=0,
         dimension_names=("z", "y", "x"),
-        attributes={TRUE_EXTENT: list(extent), **(attributes or {})},
+        attributes={TRUE_EXTENT: list(extent), **({KEY: writer.stated()} if writer else {})},
     )
+
+
+def writer_of(image: Path) -> Writer | None:
+    """The stage that writes an image of ``create`` in a local folder; None where that is not stated or not readable."""
+    try:
+        attributes = json.loads((image / "0" / "zarr.json").read_bytes())["attributes"]
+        return writer_from(attributes.get(KEY), vec3(attributes[TRUE_EXTENT]))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None
 
 
 def _ome(url: str, size: FloatVec3 | None, offset: FloatVec3) -> dict[str, Any]:
