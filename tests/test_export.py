@@ -14,9 +14,9 @@ from pipeline.export.levels import ExportLevel, Layer, copy_block, create_layers
 from pipeline.export.neuroglancer import neuroglancer_state
 from pipeline.export.probe import probe
 from pipeline.geometry import FloatVec3, Vec3
+from pipeline.grid import BlockGrid
 from pipeline.store.formats import ome_zarr
-from pipeline.store.formats.precomputed import writer_of
-from pipeline.store.formats.writer import Writer, writer_from
+from pipeline.store.formats.writer import KEY, Writer, writer_of_mip
 from pipeline.store.volume import Volume, open_volume
 
 EXTENT: Vec3 = (19, 45, 70)
@@ -74,17 +74,20 @@ def test_each_level_of_a_runs_layers_states_the_stage_and_the_blocks_that_write_
     levels = export_levels(str(tmp_path), [Layer("raw", "image", volume), Layer("seg", "image", volume)], CHUNK)
     create_layers(levels, [f"export-{level.layer}-mip{level.mip}" for level in levels])
     for level in levels:
-        found = writer_of(tmp_path / level.layer, str(level.mip))
+        found = writer_of_mip(tmp_path / level.layer, str(level.mip))
         assert found == Writer(f"export-{level.layer}-mip{level.mip}", level.layer, level.grid)
-    assert writer_of(tmp_path / "seg", "") == writer_of(tmp_path / "seg", "0")
-    assert writer_of(tmp_path / "seg", "99") is writer_of(tmp_path / "none", "") is None
+    assert writer_of_mip(tmp_path / "seg", "") == writer_of_mip(tmp_path / "seg", "0")
+    assert writer_of_mip(tmp_path / "seg", "99") is writer_of_mip(tmp_path / "none", "") is None
     create_layers(levels)
-    assert writer_of(tmp_path / "seg", "") is None
+    assert writer_of_mip(tmp_path / "seg", "") is None
 
 
-@pytest.mark.parametrize("stated", [None, [], {"stage": "s"}, *({"stage": "s", "array": "a", "block": b} for b in BAD)])
-def test_half_a_statement_is_none(stated: object) -> None:
-    assert writer_from(stated, EXTENT) is None
+@pytest.mark.parametrize("change", [{"stage": 1}, {"array": None}, *({"block_zyx": shape} for shape in BAD)])
+def test_half_a_statement_of_a_writer_is_none(change: dict[str, object], tmp_path: Path) -> None:
+    whole = Writer("export-raw-mip0", "raw", BlockGrid(EXTENT, CHUNK)).stated()
+    for stated, is_one in ((whole, True), (whole | change, False), ({}, False), (None, False)):
+        (tmp_path / "info").write_text(json.dumps({KEY: [stated]}))
+        assert (writer_of_mip(tmp_path, "") is not None) is is_one
 
 
 def test_a_level_is_planned_as_it_is_later_described(tmp_path: Path) -> None:

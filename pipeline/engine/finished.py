@@ -20,9 +20,8 @@ from pipeline.engine.ledger import Record, read_record
 from pipeline.errors import BadInput
 from pipeline.geometry import FloatVec3, vec3
 from pipeline.grid import BlockGrid
-from pipeline.store.formats import ome_zarr, precomputed
 from pipeline.store.formats.address import is_remote
-from pipeline.store.formats.writer import Writer
+from pipeline.store.formats.writer import Writer, writer_of_image, writer_of_mip
 from pipeline.store.volume import Volume, open_volume
 
 WRITERS = {
@@ -128,7 +127,7 @@ class _Place:
     def stated(self) -> Writer | None:
         """What the array states; None where it states nothing, or was made under another name."""
         is_array = self.folder == "arrays"
-        found = ome_zarr.writer_of(self.path) if is_array else precomputed.writer_of(self.path, self.mip)
+        found = writer_of_image(self.path) if is_array else writer_of_mip(self.path, self.mip)
         return found if found is not None and found.array == self.name else None
 
     def named(self) -> Writer | None:

@@ -208,7 +208,7 @@ def test_a_link_under_another_name_into_an_unfinished_run_is_unfinished(source: 
 def test_an_array_of_other_blocks_in_the_place_of_a_runs_own_is_held_to_the_ledger_of_the_run(source: Path) -> None:
     path = source / "arrays/segmentation/0/zarr.json"
     content = json.loads(path.read_bytes())
-    content["attributes"]["teramito"]["block"] = [12, 32, 40]
+    content["attributes"]["teramito"]["block_zyx"] = [12, 32, 40]
     path.write_text(json.dumps(content))
     assert open_complete(f"{source}/arrays/segmentation").shape == SHAPE
     _forget(source, "relabel", 3)

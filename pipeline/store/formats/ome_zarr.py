@@ -7,7 +7,6 @@ extent stands in the attributes. Source: OME-NGFF 0.5, https://ngff.openmicrosco
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from pipeline.geometry import Box, FloatVec3, Vec3, float_vec3, vec3
 from pipeline.store.formats import Description, native
 from pipeline.store.formats.chunk_codecs import wanted
 from pipeline.store.formats.chunk_files import ChunkFiles
-from pipeline.store.formats.writer import KEY, Writer, writer_from
+from pipeline.store.formats.writer import KEY, Writer
 
 # UDUNITS-2 length names as OME-NGFF asks for them, in nanometres.
 _NANOMETRES = {
@@ -119,15 +118,6 @@ def create(
         dimension_names=("z", "y", "x"),
         attributes={TRUE_EXTENT: list(extent), **({KEY: writer.stated()} if writer else {})},
     )
-
-
-def writer_of(image: Path) -> Writer | None:
-    """The stage that writes an image of ``create`` in a local folder; None where that is not stated or not readable."""
-    try:
-        attributes = json.loads((image / "0" / "zarr.json").read_bytes())["attributes"]
-        return writer_from(attributes.get(KEY), vec3(attributes[TRUE_EXTENT]))
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return None
 
 
 def _ome(url: str, size: FloatVec3 | None, offset: FloatVec3) -> dict[str, Any]:

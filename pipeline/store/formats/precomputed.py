@@ -7,7 +7,6 @@ https://github.com/google/neuroglancer/tree/master/src/datasource/precomputed.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
 from math import floor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +23,7 @@ from pipeline.errors import BadInput
 from pipeline.geometry import Box, FloatVec3, Vec3, float_vec3, vec3
 from pipeline.store.formats import Description, Kind, native
 from pipeline.store.formats.address import is_remote
-from pipeline.store.formats.writer import KEY, Writer, writer_from
+from pipeline.store.formats.writer import KEY, Writer
 
 DTYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "float32")
 # Our own key of the info file, x y z like the rest of it; other readers pass over keys they do not know.
@@ -157,24 +155,10 @@ def create_precomputed(
         "num_channels": 1,
         "scales": [_scale_entry(level, chunk, kind, dtype) for level in levels],
         REMAINDER: list(remainder[::-1]),
-        **({KEY: [_stated(writer) for writer in writers]} if writers else {}),
+        **({KEY: [writer.stated() for writer in writers]} if writers else {}),
     }
     _cloud_volume(url, 0, info).commit_info()
     return remainder
-
-
-def writer_of(layer: Path, path: str) -> Writer | None:
-    """The stage that writes a mip of a layer in a local folder; None where that is not stated or not readable."""
-    try:
-        info = json.loads((layer / "info").read_bytes())
-        scale, stated = info["scales"][int(path or 0)], info[KEY][int(path or 0)]
-        return writer_from({**stated, "block": stated["block"][::-1]}, _zyx(scale["size"]))
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
-
-
-def _stated(writer: Writer) -> dict[str, Any]:
-    return {**writer.stated(), "block": list(writer.grid.block[::-1])}
 
 
 def mip_levels(
