@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pipeline.geometry import Box
 
 
 class TeramitoError(Exception):
-    """Base of all errors that teramito raises on purpose; the command line prints them as one line."""
+    """Base of all errors that teramito raises on purpose; the command line prints them as one line.
+
+    A pickled one keeps all its fields, whatever its constructor takes: errors come back from workers.
+    """
+
+    def __reduce__(self) -> tuple[Callable[..., TeramitoError], tuple[Any, ...]]:
+        return _unpickled, (type(self), self.args, self.__dict__)
+
+
+def _unpickled(kind: type[TeramitoError], args: tuple[Any, ...], fields: dict[str, Any]) -> TeramitoError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(fields)
+    return error
 
 
 class BadInput(TeramitoError):
@@ -23,8 +38,21 @@ class BadInput(TeramitoError):
         self.what, self.rule, self.why, self.nearest = what, rule, why, nearest
         super().__init__(_sentence(what, rule, why, nearest))
 
-    def __reduce__(self) -> tuple[type[BadInput], tuple[str, str, str, str]]:
-        return type(self), (self.what, self.rule, self.why, self.nearest)
+
+class Unreadable(BadInput):
+    """Something stored is torn, or gone; in messages and ledgers it is called a BadInput, as it is one.
+
+    Args:
+        what, rule, why, nearest: as those of ``BadInput``.
+        path: local path or URL of the stored array or file.
+        box: the voxels of the array that were asked for; None for a file that is read whole.
+    """
+
+    def __init__(
+        self, what: str, rule: str, why: str = "", nearest: str = "", *, path: str, box: Box | None = None
+    ) -> None:
+        self.path, self.box = path, box
+        super().__init__(what, rule, why, nearest)
 
 
 class BadInputs(BadInput):
@@ -34,31 +62,48 @@ class BadInputs(BadInput):
         self.problems = tuple(problems)
         TeramitoError.__init__(self, "\n".join(str(problem) for problem in problems))
 
-    def __reduce__(self) -> tuple[type[BadInputs], tuple[tuple[BadInput, ...]]]:  # type: ignore[override]
-        return type(self), (self.problems,)
-
 
 class RunConflict(TeramitoError):
     """The run directory belongs to another configuration, or another process works in it."""
 
 
-class StageFailed(TeramitoError):
-    """Blocks of a stage failed for good; the run is resumable and not complete."""
-
-
 class BlockFailed(TeramitoError):
-    """One block of one stage failed; wraps the cause once, at the worker's border."""
+    """One block of one stage failed, or was not computed.
 
-    def __init__(self, stage: str, block: str, cause: str) -> None:
-        self.stage, self.block, self.cause = stage, block, cause
-        super().__init__(f"stage {stage}, block {block}: {cause}")
+    Args:
+        stage: its name.
+        block: the number in the stage's grid.
+        box: what the block writes, voxels z y x of that grid.
+        cause: the reason, one line.
+        unreadable: path or URL of the stored array or file that could not be read, if that is why.
+    """
 
-    def __reduce__(self) -> tuple[type[BlockFailed], tuple[str, str, str]]:
-        return type(self), (self.stage, self.block, self.cause)
+    def __init__(self, stage: str, block: int, box: Box, cause: str, unreadable: str | None = None) -> None:
+        self.stage, self.block, self.box, self.cause, self.unreadable = stage, block, box, cause, unreadable
+        super().__init__(f"block {block} {box}: {cause}")
+
+
+class StageFailed(TeramitoError):
+    """Blocks of a stage failed for good; the run is resumable and not complete.
+
+    Args:
+        message: what a user is told.
+        stage: its name; empty where it is no single one.
+        failures: the first of the blocks that failed.
+    """
+
+    def __init__(self, message: str, stage: str = "", failures: Sequence[BlockFailed] = ()) -> None:
+        self.stage, self.failures = stage, tuple(failures)
+        super().__init__(message)
 
 
 class RunCancelled(TeramitoError):
     """The user cancelled the run; every finished block is kept and the same command resumes it."""
+
+
+def kind_of(error: BaseException) -> str:
+    """What an error is called in messages and ledgers: by its class, one that cannot be read as the bad input it is."""
+    return BadInput.__name__ if isinstance(error, Unreadable) else type(error).__name__
 
 
 def raise_all(problems: Sequence[BadInput]) -> None:

@@ -14,12 +14,15 @@ from pipeline.export.levels import ExportLevel, Layer, copy_block, create_layers
 from pipeline.export.neuroglancer import neuroglancer_state
 from pipeline.export.probe import probe
 from pipeline.geometry import FloatVec3, Vec3
+from pipeline.grid import BlockGrid
 from pipeline.store.formats import ome_zarr
+from pipeline.store.formats.writer import KEY, Writer, writer_of_mip
 from pipeline.store.volume import Volume, open_volume
 
 EXTENT: Vec3 = (19, 45, 70)
 SIZE: FloatVec3 = (30.0, 8.0, 8.5)
 CHUNK: Vec3 = (4, 8, 16)
+BAD = [None, 4, [4, 8], [4, 8, 0], [4, 8, "16"], [4, 8, 16.0]]  # no shape of a block
 
 
 def source(path: Path, dtype: str, offset_nm: FloatVec3 = (0.0, 0.0, 0.0), values: int = 250) -> Volume:
@@ -64,6 +67,27 @@ def test_a_coarse_voxel_stands_where_its_fine_voxels_stand(offset_nm: FloatVec3,
         for axis in range(3):
             fine = level.source.offset_nm[axis] - level.lead[axis] * level.source.voxel_size_nm[axis]  # type: ignore[index]
             assert level.target.offset_nm[axis] == pytest.approx(fine)
+
+
+def test_each_level_of_a_runs_layers_states_the_stage_and_the_blocks_that_write_it(tmp_path: Path) -> None:
+    volume = source(tmp_path / "v.zarr", "uint8")
+    levels = export_levels(str(tmp_path), [Layer("raw", "image", volume), Layer("seg", "image", volume)], CHUNK)
+    create_layers(levels, [f"export-{level.layer}-mip{level.mip}" for level in levels])
+    for level in levels:
+        found = writer_of_mip(tmp_path / level.layer, str(level.mip))
+        assert found == Writer(f"export-{level.layer}-mip{level.mip}", level.layer, level.grid)
+    assert writer_of_mip(tmp_path / "seg", "") == writer_of_mip(tmp_path / "seg", "0")
+    assert writer_of_mip(tmp_path / "seg", "99") is writer_of_mip(tmp_path / "none", "") is None
+    create_layers(levels)
+    assert writer_of_mip(tmp_path / "seg", "") is None
+
+
+@pytest.mark.parametrize("change", [{"stage": 1}, {"array": None}, *({"block_zyx": shape} for shape in BAD)])
+def test_half_a_statement_of_a_writer_is_none(change: dict[str, object], tmp_path: Path) -> None:
+    whole = Writer("export-raw-mip0", "raw", BlockGrid(EXTENT, CHUNK)).stated()
+    for stated, is_one in ((whole, True), (whole | change, False), ({}, False), (None, False)):
+        (tmp_path / "info").write_text(json.dumps({KEY: [stated]}))
+        assert (writer_of_mip(tmp_path, "") is not None) is is_one
 
 
 def test_a_level_is_planned_as_it_is_later_described(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from typing import Any, cast
 
 from distributed import Client, Future, KilledWorker
 
-from pipeline.engine.stage import BlockResult, failed
-from pipeline.errors import TeramitoError
+from pipeline.engine.stage import BlockResult, failed, unreadable_in
+from pipeline.errors import TeramitoError, kind_of
 from workers.task import TASK_SECONDS, Reply, Shipment, Task, run_blocks
 
 LARGEST_TASK = 100  # blocks; a no-op block then costs 0.05 to 0.14 ms all in, and 2 to 4 ms in its own task
@@ -188,7 +188,7 @@ class Window:
 
     def _lost(self, numbers: tuple[int, ...], error: BaseException, alone: bool) -> list[BlockResult]:
         if not isinstance(error, KilledWorker):  # the stage could not be unpacked or warmed up on that worker
-            return [failed(number, f"{type(error).__name__}: {error}") for number in numbers]
+            return [failed(number, f"{kind_of(error)}: {error}", unreadable_in(error)) for number in numbers]
         if not alone:
             self._suspects.extend(numbers)
             return []

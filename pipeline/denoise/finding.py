@@ -68,9 +68,10 @@ def found_damage(frame: Frame, denoising: DenoisePlan, source: str) -> tuple[lis
         sensitivity=settings.sensitivity,
     )
     write = partial(write_limits, compare.histograms, grid, settings.sensitivity, limits)
+    prepare = partial(create_arrays, (damage.damage,), grid, damage.name)
     steps += [
         Step("compare", (compare,), tables=(limits,), finish=write),
-        Step("damage", (damage,), arrays=(damage.damage,), prepare=partial(create_arrays, (damage.damage,), grid)),
+        Step("damage", (damage,), arrays=(damage.damage,), prepare=prepare),
     ]
     mask = CoarseMask(damage.damage, frame.source.shape, denoising.cell)
     return steps, Found(mask, damage.fingerprint, slices, damage)
@@ -94,6 +95,6 @@ def _inspect_stage(frame: Frame, denoising: DenoisePlan, source: str) -> Inspect
 
 def _inspect_step(stage: InspectStage, slices: Path) -> Step:
     arrays = (stage.mean, stage.texture)
-    prepare = partial(create_arrays, arrays, stage.grid)
+    prepare = partial(create_arrays, arrays, stage.grid, stage.name)
     write = partial(write_slice_table, stage.levels, stage.grid, slices)
     return Step("inspect", (stage,), arrays=arrays, tables=(slices,), prepare=prepare, finish=write)

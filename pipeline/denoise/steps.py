@@ -77,7 +77,7 @@ def _restore_step(
     )
     arrays = (restored, replaced)
     prepare, finish = (
-        partial(create_arrays, arrays, frame.grid),
+        partial(create_arrays, arrays, frame.grid, stage.name),
         partial(summarise, frame.directory, stage, found.stage),
     )
     tables = (frame.directory.restoration, levels_table(frame.directory, stage))

@@ -9,6 +9,7 @@ from pathlib import Path
 from pipeline.geometry import Vec3
 from pipeline.grid import BlockGrid
 from pipeline.store.formats import ome_zarr
+from pipeline.store.formats.writer import Writer
 from pipeline.store.volume import Volume
 
 
@@ -17,8 +18,14 @@ def stored_volume(url: str, grid: BlockGrid, dtype: str, like: Volume, chunks: V
     return Volume(url, "", "zarr", grid.extent, dtype, chunks, like.voxel_size_nm, like.offset_nm)
 
 
-def create_if_missing(volume: Volume, grid: BlockGrid) -> None:
-    """Create an intermediate array unless it is there whole; its metadata are written last by the library."""
+def create_if_missing(volume: Volume, grid: BlockGrid, stage: str = "") -> None:
+    """Create an intermediate array unless it is there whole; its metadata are written last by the library.
+
+    Args:
+        volume: where, its dtype, chunks and geometry.
+        grid: the blocks in which it is written.
+        stage: the name of the stage that writes it, which it then states of itself; empty where none does.
+    """
     if not is_whole_json(Path(volume.url) / "0" / "zarr.json"):
         ome_zarr.create(
             volume.url,
@@ -28,13 +35,14 @@ def create_if_missing(volume: Volume, grid: BlockGrid) -> None:
             volume.dtype,
             volume.voxel_size_nm,
             volume.offset_nm,
+            Writer(stage, Path(volume.url).name, grid) if stage else None,
         )
 
 
-def create_arrays(volumes: Sequence[Volume], grid: BlockGrid) -> None:
-    """Create each intermediate array that is not there."""
+def create_arrays(volumes: Sequence[Volume], grid: BlockGrid, stage: str = "") -> None:
+    """Create each intermediate array of a stage that is not there; arguments as those of ``create_if_missing``."""
     for volume in volumes:
-        create_if_missing(volume, grid)
+        create_if_missing(volume, grid, stage)
 
 
 def is_whole_json(path: Path) -> bool:

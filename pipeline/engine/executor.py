@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
 
-from pipeline.engine.finished import damage_remedy
+from pipeline.engine.finished import remedy_of
 from pipeline.engine.ledger import Ledger
 from pipeline.engine.stage import BlockResult, Stage, run_block
-from pipeline.errors import StageFailed
+from pipeline.errors import BlockFailed, StageFailed
 
 # Called after every block with the ledger; may raise RunCancelled to stop the stage between blocks.
 Progress = Callable[[Ledger], None]
@@ -110,13 +110,19 @@ def require_complete(stage: Stage, ledger: Ledger) -> None:
     missing = ledger.size - ledger.done_count
     if not missing:
         return
-    shown = list(islice(ledger.pending(), SHOWN_FAILURES))
-    lines = [f"block {n} {stage.grid[n].core}: {ledger.failures.get(n, 'not computed')}" for n in shown]
+    shown = [_failure(stage, ledger, number) for number in islice(ledger.pending(), SHOWN_FAILURES)]
     more = f"\n  and {missing - len(shown)} more" if missing > len(shown) else ""
-    raise StageFailed(
+    message = (
         f"stage {stage.name}: {missing} of {ledger.size} blocks failed; the others are kept. Run the same command "
-        "again to compute only these:\n  " + "\n  ".join(lines) + more + damage_remedy(ledger.failures.values())
+        "again to compute only these:\n  "
     )
+    lines = "\n  ".join(map(str, shown))
+    raise StageFailed(message + lines + more + remedy_of(ledger.unreadable.values()), stage.name, shown)
+
+
+def _failure(stage: Stage, ledger: Ledger, number: int) -> BlockFailed:
+    cause, unreadable = ledger.failures.get(number, "not computed"), ledger.unreadable.get(number)
+    return BlockFailed(stage.name, number, stage.grid[number].core, cause, unreadable)
 
 
 def _generator(results: Iterator[BlockResult]) -> Generator[BlockResult, None, None]:

@@ -1,9 +1,10 @@
 """The ledger of a stage: an append-only text file of finished blocks, written by the driver alone.
 
 First line: JSON with the stage, its fingerprint and the number of blocks. Then a line a block,
-``number count read_ms op_ms write_ms`` for a finished one and ``number ! reason`` for a failed one. An array is always
-stored before its line. Each line is flushed when written (17 us), and fsync'ed once a second. A line torn by a crash is
-dropped when the ledger is opened again; its block is then computed again.
+``number count read_ms op_ms write_ms`` for a finished one and ``number ! reason`` for a failed one; where it failed at
+something stored that is torn or gone, a tab and ``{"unreadable": path}`` follow (a reason holds no tab). An array is
+always stored before its line. Each line is flushed when written (17 us), and fsync'ed once a second. A line torn by a
+crash is dropped when the ledger is opened again; its block is then computed again.
 """
 
 from __future__ import annotations
@@ -20,17 +21,21 @@ from typing import Any, BinaryIO, Self
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.engine.stage import BlockResult
+from pipeline.engine.stage import BlockResult, failed
 from pipeline.errors import RunConflict
 
 FSYNC_SECONDS = 1.0
+UNREADABLE = "unreadable"
 SHOWN_BYTES = 60  # of a damaged line
 LINE = re.compile(rb"(\d{1,18}) (?:\d{1,18}(?: \d{1,18}){3}|! .*)\n")
 REPLAY_BYTES = 2**22  # read at a time: a ledger of 10^6 blocks (20 MB) is reopened in under a second, in little memory
 
 
 class Record:
-    """What the lines of a ledger say about ``size`` blocks: which are done, their counts, the seconds, the failures."""
+    """What the lines of a ledger say about ``size`` blocks: which are done, their counts, the seconds, the failures.
+
+    ``failures`` are the reasons of blocks that failed, ``unreadable`` the paths of what some of them could not read.
+    """
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -38,6 +43,7 @@ class Record:
         self.counts: npt.NDArray[np.int64] = np.zeros(size, np.int64)
         self.seconds: npt.NDArray[np.float64] = np.zeros(3)  # read, op, write; summed over blocks
         self.failures: dict[int, str] = {}
+        self.unreadable: dict[int, str] = {}
         self._done_count = 0
 
     @property
@@ -49,13 +55,20 @@ class Record:
         """Take in one result: a block that was done stays done, one that failed may be done later."""
         if result.error is not None:
             if not self.done[result.number]:
+                self._forget(result.number)
                 self.failures[result.number] = result.error
+                if result.unreadable is not None:
+                    self.unreadable[result.number] = result.unreadable
             return
         self._done_count += int(not self.done[result.number])
         self.done[result.number] = True
         self.counts[result.number] = result.count
         self.seconds += (result.read_s, result.op_s, result.write_s)
-        self.failures.pop(result.number, None)
+        self._forget(result.number)
+
+    def _forget(self, number: int) -> None:
+        self.failures.pop(number, None)
+        self.unreadable.pop(number, None)
 
     def note_lines(self, lines: Sequence[bytes]) -> None:
         """As ``note`` of every line in order, the finished blocks all at once.
@@ -76,7 +89,7 @@ class Record:
         for line in failed:
             self.note(_of_a_block(line, self.size))
         for number in [number for number in self.failures if self.done[number]]:
-            del self.failures[number]
+            self._forget(number)
 
 
 class Ledger(Record):
@@ -229,7 +242,9 @@ def _of_a_block(line: bytes, size: int) -> BlockResult:
 
 def _line(result: BlockResult) -> str:
     if result.error is not None:
-        return f"{result.number} ! {' '.join(result.error.split())}\n"
+        # JSON in ASCII has no line break, whatever the path.
+        fields = "" if result.unreadable is None else f"\t{json.dumps({UNREADABLE: result.unreadable})}"
+        return f"{result.number} ! {' '.join(result.error.split())}{fields}\n"
     times = " ".join(f"{seconds * 1000:.0f}" for seconds in (result.read_s, result.op_s, result.write_s))
     return f"{result.number} {result.count} {times}\n"
 
@@ -238,6 +253,17 @@ def parse_line(line: str) -> BlockResult:
     """One line of a ledger as a result."""
     number, count, rest = line.split(" ", 2)
     if count == "!":
-        return BlockResult(int(number), error=rest)
+        reason, path = _reason(rest)
+        return failed(int(number), reason, path)
     read, op, write = (float(part) / 1000 for part in rest.split())
     return BlockResult(int(number), int(count), read, op, write)
+
+
+def _reason(text: str) -> tuple[str, str | None]:
+    """Why a block failed, and the path of what it could not read, if the line names one."""
+    reason, _, fields = text.partition("\t")
+    try:
+        path = json.loads(fields)[UNREADABLE]
+    except (ValueError, LookupError, TypeError):
+        return text, None
+    return (reason, path) if isinstance(path, str) else (text, None)

@@ -6,9 +6,10 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Protocol
 
+from pipeline.errors import Unreadable, kind_of
 from pipeline.grid import Block, BlockGrid
 from pipeline.store.identity import digest
 
@@ -19,6 +20,7 @@ class BlockResult:
 
     ``count`` is what the stage counts (patches computed, fragments, pairs, instances in the block). ``error`` is None
     for a block whose arrays are stored; otherwise one line saying why it failed, and nothing of it counts as done.
+    ``unreadable`` is the path or URL of the stored array or file that it could not read, if it failed for that.
     """
 
     number: int
@@ -27,6 +29,7 @@ class BlockResult:
     op_s: float = 0.0
     write_s: float = 0.0
     error: str | None = None
+    unreadable: str | None = None
 
 
 class Stage(Protocol):
@@ -130,14 +133,19 @@ def run_block(stage: Stage, number: int) -> BlockResult:
     try:
         return stage(stage.grid[number])
     except Exception as error:  # noqa: BLE001  the project's only one: a failed block is recorded, whatever broke
-        return BlockResult(number, error=_one_line(error))
+        return failed(number, _one_line(error), unreadable_in(error))
 
 
-def failed(number: int, error: str) -> BlockResult:
-    """The result of a block that was lost outside ``run_block``, for example with its worker."""
-    return replace(BlockResult(number), error=error)
+def failed(number: int, error: str, unreadable: str | None = None) -> BlockResult:
+    """The result of a block that failed, or was lost outside ``run_block``, for example with its worker."""
+    return BlockResult(number, error=error, unreadable=unreadable)
+
+
+def unreadable_in(error: BaseException) -> str | None:
+    """The path of what is stored and could not be read, where that is what an error says."""
+    return error.path if isinstance(error, Unreadable) else None
 
 
 def _one_line(error: Exception) -> str:
     text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return f"{kind_of(error)}: {text}" if text else kind_of(error)

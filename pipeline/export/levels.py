@@ -18,6 +18,7 @@ from pipeline.grid import Block, BlockGrid
 from pipeline.store.formats import Kind
 from pipeline.store.formats.address import join
 from pipeline.store.formats.precomputed import DTYPES, create_precomputed, mip_levels
+from pipeline.store.formats.writer import Writer
 from pipeline.store.volume import Volume
 
 _CHUNK: Vec3 = (64, 64, 64)
@@ -92,8 +93,12 @@ def export_levels(
     return [level for layer in layers for level in _layer_levels(base_url, layer, chunk, most_mips)]
 
 
-def create_layers(levels: Sequence[ExportLevel]) -> dict[str, FloatVec3]:
+def create_layers(levels: Sequence[ExportLevel], stages: Sequence[str] = ()) -> dict[str, FloatVec3]:
     """Write the info of every layer in ``levels``; an existing info is replaced, chunks stay.
+
+    Args:
+        levels: all of each layer, from fine to coarse.
+        stages: the names of the stages of a run that write them, one a level; none where no run does.
 
     Returns:
         By layer, what its offset lies off whole voxels (nm, z, y, x; see ``create_precomputed``).
@@ -101,9 +106,17 @@ def create_layers(levels: Sequence[ExportLevel]) -> dict[str, FloatVec3]:
     remainders = {}
     for first in (level for level in levels if level.mip == 0):
         target = first.target
-        mips = [level.factor for level in levels if level.layer == first.layer and level.mip > 0]
+        numbers = [number for number, level in enumerate(levels) if level.layer == first.layer]
         remainders[first.layer] = create_precomputed(
-            target.url, target.shape, target.dtype, size_of(target), target.offset_nm, target.chunks, first.kind, mips
+            target.url,
+            target.shape,
+            target.dtype,
+            size_of(target),
+            target.offset_nm,
+            target.chunks,
+            first.kind,
+            mips=[levels[number].factor for number in numbers if levels[number].mip > 0],
+            writers=[Writer(stages[number], first.layer, levels[number].grid) for number in numbers if stages],
         )
     return remainders
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.arrays import Array
-from pipeline.errors import BadInput
+from pipeline.errors import BadInput, kind_of
 from pipeline.export.levels import size_of
 from pipeline.geometry import Box, vec3
 from pipeline.store.formats.precomputed import cloud_path, torn_chunk_errors
@@ -45,7 +45,7 @@ def probe(source: Volume, target: Volume, count: int = 8, seed: int = 0) -> list
             problems.append(f"{target} {box}: the export holds nothing at its position in nm")
             continue
         except unreadable as error:
-            problems.append(f"{target} {box}: it or its source cannot be read ({type(error).__name__}: {error})")
+            problems.append(f"{target} {box}: it or its source cannot be read ({kind_of(error)}: {error})")
             continue
         wrong = int(np.count_nonzero(found != wanted))
         if wrong:

@@ -12,7 +12,7 @@ from pipeline.engine.part import Exportable, Part
 from pipeline.engine.step import Step
 from pipeline.errors import BadInput
 from pipeline.export.check import export_problems
-from pipeline.export.levels import ExportLevel, Layer, create_layers, export_levels
+from pipeline.export.levels import Layer, create_layers, export_levels
 from pipeline.export.settings import ExportSettings
 from pipeline.export.stage import ExportStage
 
@@ -41,7 +41,7 @@ def export_part(
     wanted = [Layer(name, layer.kind, layer.volume) for name, layer in chosen.items()]
     levels = export_levels(str(directory.precomputed), wanted, settings.chunk)
     stages = tuple(ExportStage(level, upstream=chosen[level.layer].fingerprint) for level in levels)
-    prepare, check = partial(_create_layers, levels), partial(_problems, stages)
+    prepare, check = partial(_create_layers, stages), partial(_problems, stages)
     return Part(steps=(Step("export", stages, prepare=prepare, check=check),))
 
 
@@ -64,10 +64,9 @@ def _chosen(names: Sequence[str], layers: Mapping[str, Exportable]) -> list[str]
     )
 
 
-def _create_layers(levels: Sequence[ExportLevel]) -> None:
-    missing = [level for level in levels if level.mip == 0 and not is_whole_json(Path(level.target.url) / "info")]
-    names = {level.layer for level in missing}
-    create_layers([level for level in levels if level.layer in names])
+def _create_layers(stages: Sequence[ExportStage]) -> None:
+    missing = [stage for stage in stages if not is_whole_json(Path(stage.level.target.url) / "info")]
+    create_layers([stage.level for stage in missing], [stage.name for stage in missing])
 
 
 def _problems(stages: Sequence[ExportStage]) -> list[str]:

@@ -30,7 +30,7 @@ def relabel_steps(work: Labelling, steps: list[Step], found: Labelled, like: Vol
         (relabel, measure),
         arrays=(segmentation,),
         tables=(directory.instances,),
-        prepare=partial(create_arrays, (segmentation,), grid),
+        prepare=partial(create_arrays, (segmentation,), grid, relabel.name),
         finish=partial(_write_table, directory, found, measure, segmentation),
         check=partial(segmentation_problems, directory, relabel),
     )

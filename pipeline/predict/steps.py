@@ -47,7 +47,7 @@ def predict_part(frame: Frame, members: Sequence[Member], op: PredictOp, device:
         levels=seen.levels,
     )
     arrays = (semantic, boundary)
-    step = Step("predict", (stage,), arrays=arrays, prepare=partial(create_arrays, arrays, frame.grid))
+    step = Step("predict", (stage,), arrays=arrays, prepare=partial(create_arrays, arrays, frame.grid, stage.name))
     hashes = one_or_several([member.spec.sha256 for member in members])
     names = one_or_several([member.spec.name for member in members])
     part = Part(

@@ -17,7 +17,7 @@ from numcodecs import Zstd
 from numpy.typing import NDArray
 
 from pipeline.arrays import Array
-from pipeline.errors import BadInput
+from pipeline.errors import Unreadable
 from pipeline.store.files import write_whole
 
 _HEAD = 2**15  # bytes that are read at first; rows and faces of most blocks lie in them
@@ -50,7 +50,7 @@ class BlockTables:
         """The arrays of a block.
 
         Raises:
-            BadInput: the file is torn or gone; names it and what makes it again.
+            Unreadable: the file is torn or gone; names it and what makes it again.
         """
         return dict(self.opened(number))
 
@@ -121,7 +121,8 @@ class StoredArrays(Mapping[str, Array]):
             yield
         except _TORN as error:
             rule = "a table of a block must be there whole"
-            raise BadInput(str(self._path), rule, _cause(error), self._remedy) from error
+            place = str(self._path)
+            raise Unreadable(place, rule, _cause(error), self._remedy, path=place) from error
 
 
 def _bytes_of(array: Array) -> Array:
@@ -146,13 +147,14 @@ def open_table(path: Path) -> Array:
     """A table mapped from disk: reading a slice reads only that slice.
 
     Raises:
-        BadInput: the file is torn or gone; names it and what makes it again.
+        Unreadable: the file is torn or gone; names it and what makes it again.
     """
     try:
         mapped = _mapped(path)
     except _TORN as error:
         remedy = "Delete it and run the same command: it is made again from the tables of the blocks."
-        raise BadInput(str(path), "a table of a run must be there whole", _cause(error), remedy) from error
+        rule = "a table of a run must be there whole"
+        raise Unreadable(str(path), rule, _cause(error), remedy, path=str(path)) from error
     return mapped
 
 

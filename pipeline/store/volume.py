@@ -16,7 +16,7 @@ from typing import TypeVar
 import numpy as np
 
 from pipeline.arrays import Array
-from pipeline.errors import BadInput
+from pipeline.errors import BadInput, Unreadable
 from pipeline.geometry import Box, FloatVec3, Vec3, float_vec3, vec3
 from pipeline.store.formats import Description, Handle, format_module
 from pipeline.store.formats.address import Address, Span, parse
@@ -63,7 +63,7 @@ class Volume:
         """The voxels of ``box``, C-contiguous in native byte order; voxels outside the volume read as zero.
 
         Raises:
-            BadInput: the stored bytes are torn or unreadable; names the volume and the box.
+            Unreadable: the stored bytes are torn or unreadable; names the volume and the box.
             ConnectionError, TimeoutError, InterruptedError: the store stayed away through all tries; likewise.
         """
         inside = box.clipped(self.box)
@@ -103,9 +103,9 @@ class Volume:
             raise self._torn(box, f"the store gave {array.shape} voxels for {box.shape}")
         return array
 
-    def _torn(self, box: Box, cause: str) -> BadInput:
-        rule = "the stored voxels must be readable"
-        return BadInput(f"{self} {box}", rule, cause.rstrip(". "), "Mend or copy the volume again.")
+    def _torn(self, box: Box, cause: str) -> Unreadable:
+        rule, remedy = "the stored voxels must be readable", "Mend or copy the volume again."
+        return Unreadable(f"{self} {box}", rule, cause.rstrip(". "), remedy, path=self.url, box=box)
 
     def _handle(self) -> Handle:
         # A worker outlives a run: another array at the same place is another handle.

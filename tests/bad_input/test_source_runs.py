@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from command_line import Teramito
 from tiny_run import arguments, ledger_lines, phantom_values, result_of, run_here, settings, write_volume
 
-from pipeline.engine.finished import open_complete
+from pipeline.engine.finished import open_complete, remedy_of
 from pipeline.errors import BadInput
 
 BLOCKS = {"block.shape": [12, 32, 16]}  # five
@@ -140,6 +141,89 @@ def test_a_run_whose_arrays_lie_on_another_disk_is_held_to_its_ledgers(source: P
     _forget(source, "relabel", 2)
     with pytest.raises(BadInput, match="1 of 5 blocks of stage relabel are missing"):
         open_complete(f"{source}/arrays/segmentation")
+
+
+def _unstated(run: Path, place: str, key: str = "teramito") -> None:
+    """Take away what an array or a layer states of the stage that writes it, as earlier versions stated nothing."""
+    path = run / place / ("0/zarr.json" if place.startswith("arrays") else "info")
+    content = json.loads(path.read_bytes())
+    del content.get("attributes", content)[key]
+    path.write_text(json.dumps(content))
+
+
+PLACES = [
+    ("arrays/semantic", "predict"),
+    ("arrays/segmentation", "relabel"),
+    ("precomputed/segmentation", "export-segmentation-mip0"),
+]
+
+
+@pytest.mark.parametrize(("place", "stage"), PLACES)
+def test_an_array_of_an_earlier_version_is_held_to_the_stage_of_its_name(place: str, stage: str, source: Path) -> None:
+    _unstated(source, place)
+    assert open_complete(f"{source}/{place}").shape == SHAPE
+    _forget(source, stage, 0)
+    with pytest.raises(BadInput, match=f"1 of .* blocks of stage {stage} are missing"):
+        open_complete(f"{source}/{place}")
+
+
+@pytest.mark.parametrize(("place", "stage"), PLACES)
+def test_an_array_is_held_to_the_stage_that_it_states_also_where_the_record_of_the_run_is_gone(
+    place: str, stage: str, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.engine.finished.WRITERS", {})
+    (source / "run.json").unlink()
+    assert open_complete(f"{source}/{place}").shape == SHAPE
+    ledger = source / "ledgers" / f"{stage}.ledger"
+    _forget(source, stage, 0)
+    with pytest.raises(BadInput, match=f"1 of .* blocks of stage {stage} are missing"):
+        open_complete(f"{source}/{place}")
+    ledger.unlink()
+    with pytest.raises(BadInput, match=f"blocks of stage {stage} are missing"):
+        open_complete(f"{source}/{place}")
+
+
+def test_an_array_under_another_name_and_a_layer_of_another_run_are_somebodys_own(source: Path, whole: Path) -> None:
+    for stage in ("relabel", "predict", "export-segmentation-mip0"):
+        (source / "ledgers" / f"{stage}.ledger").unlink()
+    shutil.copytree(source / "arrays" / "segmentation", source / "arrays" / "mine")
+    shutil.copytree(source / "precomputed" / "segmentation", source / "precomputed" / "mine")
+    (source / "arrays" / "linked").symlink_to(whole / "arrays" / "segmentation")
+    for place in ("arrays/mine", "precomputed/mine", "arrays/linked"):
+        assert open_complete(f"{source}/{place}").shape == SHAPE
+    facts = json.loads((source / "run.json").read_bytes())
+    facts["settings"]["export"]["layers"] = ["raw"]
+    (source / "run.json").write_text(json.dumps(facts))
+    assert open_complete(f"{source}/precomputed/segmentation").shape == SHAPE
+
+
+def test_a_link_under_another_name_into_an_unfinished_run_is_unfinished(source: Path, tmp_path: Path) -> None:
+    shutil.copytree(source, tmp_path / "other")
+    (source / "arrays" / "linked").symlink_to(tmp_path / "other" / "arrays" / "segmentation")
+    _forget(tmp_path / "other", "relabel", 1)
+    with pytest.raises(BadInput, match=f"1 of 5 blocks of stage relabel are missing in {tmp_path}/other"):
+        open_complete(f"{source}/arrays/linked")
+
+
+def test_an_array_of_other_blocks_in_the_place_of_a_runs_own_is_held_to_the_ledger_of_the_run(source: Path) -> None:
+    path = source / "arrays/segmentation/0/zarr.json"
+    content = json.loads(path.read_bytes())
+    content["attributes"]["teramito"]["block_zyx"] = [12, 32, 40]
+    path.write_text(json.dumps(content))
+    assert open_complete(f"{source}/arrays/segmentation").shape == SHAPE
+    _forget(source, "relabel", 3)
+    with pytest.raises(BadInput, match="1 of 5 blocks of stage relabel are missing"):
+        open_complete(f"{source}/arrays/segmentation")
+
+
+def test_the_remedy_for_an_array_is_told_by_its_path_alone(source: Path) -> None:
+    array = f"{source}/arrays/boundary"
+    said = f"\n{array} is damaged: to make it again, delete {source}/ledgers/predict.ledger (or in it the lines of"
+    assert remedy_of([array, array]).startswith(said) and remedy_of([array, array]).count("\n") == 1
+    _unstated(source, "arrays/boundary")
+    assert remedy_of([array]).startswith(said)
+    others = [f"{source}/tables/label/00000/1.arrays", f"{source}/arrays/theirs", "s3://bucket/arrays/boundary", "/v"]
+    assert remedy_of(others) == remedy_of([]) == ""
 
 
 def test_a_ledger_of_another_grid_says_nothing_of_this_one(source: Path) -> None:

@@ -21,9 +21,11 @@ from flows.reports.restoration import restored_page
 from pipeline.denoise.ops.damage import MISSING
 from pipeline.denoise.sheet import write_restored_sheet
 from pipeline.engine.executor import Executor, PicklingExecutor, SerialExecutor, ThreadsExecutor
+from pipeline.engine.finished import WRITERS, open_complete
 from pipeline.engine.step import run_step
-from pipeline.errors import RunConflict
+from pipeline.errors import BadInput, RunConflict
 from pipeline.run.verify import verify
+from pipeline.store.formats.writer import KEY, Writer, writer_of_image, writer_of_mip
 
 ONE_BLOCK = {"block.shape": list(SHAPE)}
 CUT = {"block.shape": [8, 32, 32]}  # the damaged region lies across faces, edges and a corner of these
@@ -69,6 +71,13 @@ def restore_only(values: dict[str, Any]) -> None:
                 break
 
 
+def refusal(path: Path) -> str:
+    """What is said of an array of which no block is done."""
+    with pytest.raises(BadInput) as refused:
+        open_complete(str(path))
+    return str(refused.value)
+
+
 def report_of(directory: Path) -> Any:
     return json.loads((directory / "report.json").read_text())
 
@@ -107,6 +116,27 @@ def copied(reference: tuple[Path, Result], tmp_path: Path) -> Path:
     """A copy of the finished run, to be damaged."""
     shutil.copytree(reference[0], tmp_path / "run")
     return tmp_path / "run"
+
+
+def test_every_array_and_layer_states_the_stage_that_its_place_and_name_tell(places: Places, tmp_path: Path) -> None:
+    found = {**ONE_BLOCK, **denoise(places.restorer), **LAYERS}
+    job = job_of(settings(places.raw, tmp_path / "run", places.model, found))
+    with job.opened():
+        for step in job.steps:
+            step.prepare()
+    (tmp_path / "run" / "ledgers").mkdir()
+    written = {Path(volume.url): step.stages[0] for step in job.steps for volume in step.arrays}
+    assert {path.name for path in written} == set(WRITERS)
+    for path, stage in written.items():
+        assert writer_of_image(path) == Writer(stage.name, path.name, stage.grid)
+    layers = [stage for step in job.steps if step.name == "export" for stage in step.stages]
+    for stage in layers:
+        layer = Path(stage.level.target.url)
+        assert writer_of_mip(layer, str(stage.level.mip)) == Writer(stage.name, layer.name, stage.grid)
+    for path in (*written, *(Path(stage.level.target.url) for stage in layers)):
+        stated, metadata = refusal(path), path / ("info" if path.parent.name == "precomputed" else "0/zarr.json")
+        metadata.write_text(metadata.read_text().replace(f'"{KEY}"', '"unknown"'))
+        assert refusal(path) == stated
 
 
 def test_what_is_flagged_is_replaced_and_nothing_else_but_a_rim(reference: tuple[Path, Result]) -> None:

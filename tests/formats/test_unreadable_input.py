@@ -9,7 +9,7 @@ import pytest
 import zarr
 
 from pipeline.arrays import Array
-from pipeline.errors import BadInput
+from pipeline.errors import BadInput, Unreadable
 from pipeline.geometry import Box
 from pipeline.store import volume as volume_module
 from pipeline.store.formats import Description
@@ -35,8 +35,10 @@ def test_a_torn_zarr_chunk_names_the_volume_and_the_box(
     chunk.write_bytes(chunk.read_bytes()[: int(keep * chunk.stat().st_size)])
     volume = open_volume(address)
     assert volume.read(Box((0, 0, 0), (8, 16, 16))).all()
-    with pytest.raises(BadInput, match=r"v\.zarr \[4:12,0:8,8:16\]: the stored voxels must be readable"):
-        volume.read(Box((4, 0, 8), (12, 8, 16)))
+    box = Box((4, 0, 8), (12, 8, 16))
+    with pytest.raises(Unreadable, match=r"v\.zarr \[4:12,0:8,8:16\]: the stored voxels must be readable") as caught:
+        volume.read(box)
+    assert (caught.value.path, caught.value.box) == (address, box)
 
 
 def test_a_torn_precomputed_chunk_names_the_volume_and_the_box(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.engine.stage import BlockResult, Stopwatch
+from pipeline.errors import Unreadable
 from pipeline.grid import Block, BlockGrid
 
 
@@ -41,6 +42,17 @@ class Tally:
     def runs(self) -> list[int]:
         """The numbers of all executions, sorted."""
         return sorted(int(path.name.split(".")[1]) for path in self.folder.glob("ran.*"))
+
+
+@dataclass(frozen=True)
+class Torn(Tally):
+    """Those in ``raises`` find the array of their block torn."""
+
+    def __call__(self, block: Block) -> BlockResult:
+        if block.number in self.raises:
+            path = str(self.folder / f"{block.number}")
+            raise Unreadable(f"{path} {block.core}", "it must be readable", path=path, box=block.core)
+        return super().__call__(block)
 
 
 @dataclass(frozen=True)

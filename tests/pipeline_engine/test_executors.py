@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from engine_stages import Meeting, Tally
+from engine_stages import Meeting, Tally, Torn
 
 from pipeline.engine.executor import Executor, PicklingExecutor, SerialExecutor, ThreadsExecutor, run_stage
 from pipeline.engine.ledger import Ledger
@@ -39,6 +39,15 @@ def test_an_exception_in_a_block_is_its_result_in_one_line(executor: Executor, t
     assert {result.number: result.error for result in results if result.error} == {
         4: "ValueError: two lines of block 4"
     }
+
+
+@each_executor
+def test_a_block_that_cannot_read_something_names_it(executor: Executor, tmp_path: Path) -> None:
+    results = list(executor.map(Torn(tmp_path, raises=frozenset({4})), range(12)))
+    assert [result.unreadable for result in results if result.unreadable] == [f"{tmp_path}/4"]
+    assert [result.error for result in results if result.error] == [
+        f"BadInput: {tmp_path}/4 [8:10,0:3,0:3]: it must be readable."
+    ]
 
 
 @each_executor

@@ -47,6 +47,42 @@ def test_counts_seconds_and_failures_survive_reopening(tmp_path: Path) -> None:
         assert 9 in set(ledger.pending())
 
 
+ODD_PATHS = ["/a/v", "/a\tb\nc/v", "/u\u2028v \x85", '/"q"/{v}!', "/bad \udcff name", "s3://bucket/v"]
+
+
+@pytest.mark.parametrize("path", ODD_PATHS)
+def test_what_a_block_could_not_read_survives_reopening_on_one_line(tmp_path: Path, path: str) -> None:
+    with opened(tmp_path / "l") as ledger:
+        ledger.append(failed(1, "BadInput: it\tis torn", path))
+        ledger.append(failed(2, "it broke"))
+        assert ledger.unreadable == {1: path}
+    assert (tmp_path / "l").read_bytes().count(b"\n") == 3
+    with opened(tmp_path / "l") as ledger:
+        assert ledger.failures == {1: "BadInput: it is torn", 2: "it broke"}
+        assert ledger.unreadable == {1: path}
+        ledger.append(failed(1, "it broke otherwise"))
+        assert ledger.unreadable == {}
+
+
+def test_a_block_that_is_done_later_could_read_everything(tmp_path: Path) -> None:
+    with opened(tmp_path / "l") as ledger:
+        ledger.append(failed(1, "it is torn", "/a/v"))
+        ledger.append(BlockResult(1, 5))
+        ledger.append(failed(1, "it is torn", "/a/v"))
+        assert ledger.unreadable == {}
+    with opened(tmp_path / "l") as ledger:
+        assert (ledger.failures, ledger.unreadable) == ({}, {})
+
+
+@pytest.mark.parametrize("rest", ["it broke", "it\tbroke", 'it\t{"unreadable"', 'it\t{"other": 1}', "it\t[1]", "a\t1"])
+def test_a_failed_line_without_a_path_names_none(tmp_path: Path, rest: str) -> None:
+    opened(tmp_path / "l").close()
+    with (tmp_path / "l").open("a") as file:
+        file.write(f"1 ! {rest}\n")
+    with opened(tmp_path / "l") as ledger:
+        assert (ledger.failures, ledger.unreadable) == ({1: rest}, {})
+
+
 def test_a_failed_block_that_is_done_later_is_done(tmp_path: Path) -> None:
     with opened(tmp_path / "l") as ledger:
         ledger.append(failed(2, "it broke"))

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from engine_stages import Tally
+from engine_stages import Tally, Torn
 
 from pipeline.engine.directory import RunDirectory, open_ledger
 from pipeline.engine.executor import SerialExecutor, ThreadsExecutor, run_stage
@@ -46,6 +46,17 @@ def test_failed_blocks_are_counted_and_the_first_are_named_with_their_boxes(tmp_
     assert "block 2 [4:6,0:3,0:3]: ValueError: two lines of block 2" in message
     assert message.endswith("and 2 more")
     assert stage.runs() == [1, 3, 5, 7, 9]
+
+
+def test_a_failed_stage_and_its_first_blocks_are_fields_of_the_error(tmp_path: Path) -> None:
+    stage = Torn(tmp_path, raises=frozenset(range(6, 12)))
+    for _ in range(2):
+        with ledger_of(stage) as ledger, pytest.raises(StageFailed) as caught:
+            run_stage(stage, ledger, SerialExecutor())
+        failures = caught.value.failures
+        assert (caught.value.stage, [each.block for each in failures]) == ("tally", [6, 7, 8, 9, 10])
+        assert [each.unreadable for each in failures] == [f"{tmp_path}/{number}" for number in range(6, 11)]
+        assert [each.box for each in failures] == [stage.grid[number].core for number in range(6, 11)]
 
 
 def test_a_second_call_runs_exactly_the_failed_blocks(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.engine.stage import BlockResult
+from pipeline.errors import Unreadable
 from pipeline.grid import Block, BlockGrid
 
 
@@ -68,6 +69,21 @@ class ColdStage(Recorder):
 
     def warm_up(self) -> None:
         raise FileNotFoundError("weights.pt is not there")
+
+
+@dataclass(frozen=True)
+class TornStage(Recorder):
+    """A stage whose every block finds what it reads torn; its start does too, where ``kills`` holds block 0."""
+
+    def warm_up(self) -> None:
+        if 0 in self.kills:
+            raise self.torn()
+
+    def __call__(self, block: Block) -> BlockResult:
+        raise self.torn()
+
+    def torn(self) -> Unreadable:
+        return Unreadable(f"{self.folder} [0:1]", "it must be readable", path=str(self.folder), box=self.grid[0].core)
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,13 @@ import time
 from pathlib import Path
 
 import pytest
-from cluster_stages import ColdStage, Recorder, SlowTail
+from cluster_stages import ColdStage, Recorder, SlowTail, TornStage
 from distributed import Client, LocalCluster
 
 from pipeline.engine.executor import run_stage
 from pipeline.engine.ledger import Ledger
 from pipeline.engine.stage import BlockResult
-from pipeline.errors import RunCancelled
+from pipeline.errors import RunCancelled, Unreadable
 from workers.dask_executor import DaskExecutor
 from workers.task import TASK_SECONDS
 from workers.window import WorkersLost
@@ -92,6 +92,17 @@ def test_a_model_that_cannot_be_loaded_stops_the_stage_before_any_block(executor
     with pytest.raises(FileNotFoundError, match=r"weights\.pt is not there"):
         list(executor.map(stage, range(20)))
     assert stage.runs() == []
+
+
+def test_what_a_worker_cannot_read_comes_back_with_its_fields(executor: DaskExecutor, tmp_path: Path) -> None:
+    blocks = TornStage(tmp_path, blocks=3, fingerprint="torn blocks")
+    found = by_number(list(executor.map(blocks, range(3))))
+    assert {result.unreadable for result in found.values()} == {str(tmp_path)}
+    assert {result.error for result in found.values()} == {f"BadInput: {blocks.torn()}"}
+    start = TornStage(tmp_path, blocks=3, kills=frozenset({0}), fingerprint="torn start")
+    with pytest.raises(Unreadable) as caught:
+        list(executor.map(start, range(3)))
+    assert (caught.value.path, caught.value.box) == (str(tmp_path), start.grid[0].core)
 
 
 def test_closing_the_iterator_cancels_the_blocks_that_have_not_started(executor: DaskExecutor, tmp_path: Path) -> None:

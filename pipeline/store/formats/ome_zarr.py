@@ -22,6 +22,7 @@ from pipeline.geometry import Box, FloatVec3, Vec3, float_vec3, vec3
 from pipeline.store.formats import Description, native
 from pipeline.store.formats.chunk_codecs import wanted
 from pipeline.store.formats.chunk_files import ChunkFiles
+from pipeline.store.formats.writer import KEY, Writer
 
 # UDUNITS-2 length names as OME-NGFF asks for them, in nanometres.
 _NANOMETRES = {
@@ -92,7 +93,7 @@ def create(
     dtype: str,
     voxel_size_nm: FloatVec3 | None,
     offset_nm: FloatVec3 = (0.0, 0.0, 0.0),
-    attributes: Mapping[str, Any] | None = None,
+    writer: Writer | None = None,
 ) -> None:
     """Create an empty OME-Zarr 0.5 image with one resolution level ``0``; an existing one is replaced.
 
@@ -104,7 +105,7 @@ def create(
         dtype: numpy name.
         voxel_size_nm: z, y, x nanometres; an unknown one is stored as 1 without a unit.
         offset_nm: position of the first voxel, z, y, x nanometres.
-        attributes: more attributes of the array.
+        writer: the stage of a run that writes it; stands in the attributes of the array.
     """
     group = zarr.open_group(url, mode="w", zarr_format=3, attributes={"ome": _ome(url, voxel_size_nm, offset_nm)})
     group.create_array(
@@ -115,7 +116,7 @@ def create(
         compressors=_COMPRESSORS[wanted(dtype, chunks)],
         fill_value=0,
         dimension_names=("z", "y", "x"),
-        attributes={TRUE_EXTENT: list(extent), **(attributes or {})},
+        attributes={TRUE_EXTENT: list(extent), **({KEY: writer.stated()} if writer else {})},
     )
 
 

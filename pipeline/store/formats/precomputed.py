@@ -23,6 +23,7 @@ from pipeline.errors import BadInput
 from pipeline.geometry import Box, FloatVec3, Vec3, float_vec3, vec3
 from pipeline.store.formats import Description, Kind, native
 from pipeline.store.formats.address import is_remote
+from pipeline.store.formats.writer import KEY, Writer
 
 DTYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "float32")
 # Our own key of the info file, x y z like the rest of it; other readers pass over keys they do not know.
@@ -121,6 +122,7 @@ def create_precomputed(
     chunk: Vec3,
     kind: Kind,
     mips: Sequence[Vec3] = (),
+    writers: Sequence[Writer] = (),
 ) -> FloatVec3:
     """Write the ``info`` of a volume; an existing info is replaced, stored chunks are left as they are.
 
@@ -133,6 +135,7 @@ def create_precomputed(
         chunk: shape of a chunk, the same at every mip, z, y, x.
         kind: uint32 and uint64 segmentations are stored as compressed_segmentation 8x8x8, all else as raw.
         mips: factor of each further level against the one before it.
+        writers: the stages of a run that write the levels, from mip 0 on.
 
     Returns:
         What ``offset_nm`` lies off whole voxels (nm, z, y, x; at most half a voxel). The format holds whole voxels
@@ -152,6 +155,7 @@ def create_precomputed(
         "num_channels": 1,
         "scales": [_scale_entry(level, chunk, kind, dtype) for level in levels],
         REMAINDER: list(remainder[::-1]),
+        **({KEY: [writer.stated() for writer in writers]} if writers else {}),
     }
     _cloud_volume(url, 0, info).commit_info()
     return remainder
