@@ -27,7 +27,7 @@ def execute(
     for warning in job.warnings:
         typer.echo(f"warning: {warning}", err=True)
     if no_prefect or is_finished(job.directory):
-        with terminal_watcher() as watcher:
+        with terminal_watcher(steps=job.steps) as watcher:
             report = run_bare(job, watcher)
     else:
         from flows.tracking.launch import run_with_prefect
