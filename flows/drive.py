@@ -33,7 +33,7 @@ def drive(job: Job, executor: Executor, watcher: Watcher | None, wrap: Wrap = ca
     for number, step in enumerate(job.steps):
         wrap(step.name, partial(run_step, job.directory, step, executor, watcher, job.steps[:number]))
     wrap("verify", lambda: require_verified(job.steps, job.directory))
-    return write_report(job.directory, job.facts)
+    return write_report(job.directory, job.facts, job.steps)
 
 
 def run_bare(job: Job, watcher: Watcher | None) -> dict[str, Any] | None:

@@ -9,7 +9,16 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.commands.options import Command, Json, SettingsOption, VoxelSizeOption, config_values, show, voxel_size
+from flows.commands.options import (
+    Command,
+    ConfigFile,
+    Json,
+    SettingsOption,
+    VoxelSizeOption,
+    config_values,
+    show,
+    voxel_size,
+)
 from flows.terminal.interrupts import interruptible
 from flows.terminal.progress import terminal_watcher
 from pipeline.engine.directory import RunDirectory
@@ -66,6 +75,7 @@ def evaluate_command(
     ] = None,
     raw: Annotated[str | None, typer.Option("--raw", help="The image to draw them on.")] = None,
     voxel_size_nm: VoxelSizeOption = None,
+    config_file: ConfigFile = None,
     set_: SettingsOption = None,
     as_json: Json = False,
 ) -> None:
@@ -84,13 +94,18 @@ def evaluate_command(
         "preset": preset,
         "size_limits": _limits(size_limits),
         "ignore_below": ignore_below,
-        "classes": classes,
-        "cluster": {"kind": "none"},
+        "classes": classes or None,
     }
-    config = parse_settings(EvaluateConfig, config_values(None, given, set_))
+    config = parse_settings(EvaluateConfig, _in_this_process(config_values(config_file, given, set_)))
     _require_files(config, matches, sheet, again)
     scores = _compared(config, matches, sheet, again)
     show(scores, as_json, score_lines(scores))
+
+
+def _in_this_process(values: dict[str, Any]) -> dict[str, Any]:
+    """The same values; a cluster of which only the size is given is threads, as by default."""
+    cluster = values.get("cluster", {})
+    return {**values, "cluster": {"kind": "none", **cluster}} if isinstance(cluster, dict) else values
 
 
 def score_lines(scores: dict[str, float]) -> list[str]:

@@ -75,5 +75,6 @@ def _bad(option: str, given: str, rule: str) -> BadInput:
     return BadInput(f"{option} {given}", f"it must be {rule}")
 
 
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file with any of the settings.")]
 NoPrefect = Annotated[bool, typer.Option("--no-prefect", help="Run without a Prefect server.")]
 Command = Callable[..., None]

@@ -9,6 +9,7 @@ import typer
 
 from flows.commands.options import (
     Command,
+    ConfigFile,
     Json,
     NoPrefect,
     SettingsOption,
@@ -25,7 +26,6 @@ from pipeline.run.jobs import instances_job, run_job
 from pipeline.run.verify import Incomplete, require_verified
 from pipeline.settings import parse_settings
 
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file with any of the settings.")]
 InputOption = Annotated[str | None, typer.Option("--input", help="Path or URL of the volume.")]
 Output = Annotated[str | None, typer.Option("--output", help="Directory of the run; the same again resumes.")]
 ModelOption = Annotated[

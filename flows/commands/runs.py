@@ -12,7 +12,7 @@ from flows.drive import run_bare
 from flows.terminal.progress import terminal_watcher
 from pipeline.engine.directory import RunDirectory
 from pipeline.engine.manifest import recorded
-from pipeline.errors import BadInput
+from pipeline.errors import BadInput, TeramitoError
 from pipeline.run.config import InstancesConfig, RunConfig
 from pipeline.run.job import Job
 from pipeline.run.jobs import instances_job, run_job
@@ -27,7 +27,7 @@ def execute(
     for warning in job.warnings:
         typer.echo(f"warning: {warning}", err=True)
     if no_prefect or is_finished(job.directory):
-        with terminal_watcher() as watcher:
+        with terminal_watcher(steps=job.steps) as watcher:
             report = run_bare(job, watcher)
     else:
         from flows.tracking.launch import run_with_prefect
@@ -61,6 +61,14 @@ def recorded_job(directory: RunDirectory) -> Job:
             "Use that version.",
         )
     return job
+
+
+def rebuilt_job(directory: RunDirectory) -> Job | None:
+    """The same, or None where it cannot be made again: the input is gone, another version wrote the settings."""
+    try:
+        return recorded_job(directory)
+    except TeramitoError:
+        return None
 
 
 def existing_run(directory: Path) -> RunDirectory:

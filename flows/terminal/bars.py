@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TextIO
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TextIO, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.text import Text
 
+from flows.terminal.logs import DivertedLogs
 from flows.terminal.progress import Pace, Watcher, duration
+from pipeline.engine.step import Step
 
 REFRESH_A_SECOND = 5
 WIDE = 100  # columns from which speeds fit beside the bar
@@ -17,41 +21,64 @@ UNITS = ((1e9, "Gvoxel/s"), (1e6, "Mvoxel/s"), (1e3, "kvoxel/s"))
 
 
 class Bars(Watcher):
-    """A watcher that shows a bar for every step of a run; further stages of a step make its bar longer.
+    """A watcher that shows a bar for every step of a run, as long as all stages that are known from the start.
+
+    A stage that only earlier results decide makes the bar of its step longer.
 
     Args:
         stream: the terminal. What else is printed meanwhile goes above the bars.
+        steps: of the run.
     """
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, steps: Sequence[Step] = ()) -> None:
         super().__init__(self._show, 1 / REFRESH_A_SECOND)
         self._shown = progress_on(stream)
         self._bars: dict[str, _Bar] = {}
+        self._logs, self._is_started = DivertedLogs(), False
+        self._blocks = {step.name: {stage.name: len(stage.grid) for stage in step.stages} for step in steps}
 
     def _show(self, pace: Pace) -> None:
-        self._shown.start()
-        bar = self._bars.get(pace.step) or self._bars.setdefault(pace.step, _Bar(self._shown.add_task(pace.step)))
+        if not self._is_started:
+            self._start()
+        if pace.step not in self._bars:
+            task = self._shown.add_task(pace.step, total=None, visible=False)
+            self._bars[pace.step] = _Bar(task, self._blocks.get(pace.step, {}))
+        bar = self._bars[pace.step]
         bar.take(pace)
-        done, total = bar.before + pace.done, bar.before + pace.blocks
-        self._shown.update(bar.task, completed=done, total=total, left=_left(pace), speed=_speed(pace), unit="blocks")
+        left = _left(pace, bar.total - bar.done)
+        self._shown.update(
+            bar.task, completed=bar.done, total=bar.total, visible=True, left=left, speed=_speed(pace), unit="blocks"
+        )
+
+    def _start(self) -> None:
+        before = sys.stderr
+        self._shown.start()  # what is written to sys.stderr from now on goes above the bars
+        self._logs.divert(cast(TextIO, before), cast(TextIO, sys.stderr))
+        self._is_started = True
 
     def close(self) -> None:
         """Leave the bars as they are and give the terminal back."""
+        self._logs.give_back()
         self._shown.stop()
 
 
 class _Bar:
-    """The bar of a step: how many blocks the stages before the present one had."""
+    """The bar of a step; ``blocks`` of its stages in order, those in front of the present one finished."""
 
-    def __init__(self, task: TaskID) -> None:
-        self.task, self.before = task, 0
-        self._pace: Pace | None = None
+    def __init__(self, task: TaskID, blocks: Mapping[str, int]) -> None:
+        self.task, self._blocks = task, dict(blocks)
+        self.done = 0
+
+    @property
+    def total(self) -> int:
+        """Blocks of all its stages."""
+        return sum(self._blocks.values())
 
     def take(self, pace: Pace) -> None:
-        """Go on with this stage; the one before it, if another, is finished."""
-        if self._pace is not None and self._pace is not pace:
-            self.before += self._pace.blocks
-        self._pace = pace
+        """Go on with this stage. An earlier process may have finished those before it, unseen here."""
+        self._blocks[pace.stage] = pace.blocks
+        names = list(self._blocks)
+        self.done = sum(self._blocks[name] for name in names[: names.index(pace.stage)]) + pace.done
 
 
 class _Beside(ProgressColumn):
@@ -81,8 +108,10 @@ def progress_on(stream: TextIO) -> Progress:
     )
 
 
-def _left(pace: Pace) -> str:
-    return "" if pace.eta_s is None else f"{duration(pace.eta_s)} left"
+def _left(pace: Pace, blocks: int) -> str:
+    """Time for the blocks that are left of the step, at the speed of the present stage."""
+    speed = pace.blocks_a_second
+    return "" if speed is None else f"{duration(blocks / speed)} left"
 
 
 def _speed(pace: Pace) -> str:

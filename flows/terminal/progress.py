@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Self, TextIO
@@ -12,6 +12,7 @@ from typing import Self, TextIO
 from pipeline.engine.executor import Progress
 from pipeline.engine.ledger import Ledger
 from pipeline.engine.stage import Stage
+from pipeline.engine.step import Step
 
 LINE_SECONDS = 10.0
 
@@ -107,13 +108,13 @@ class Watcher:
         self.close()
 
 
-def terminal_watcher(stream: TextIO | None = None) -> Watcher:
-    """Progress on standard error: bars on a terminal, a line now and then elsewhere."""
+def terminal_watcher(stream: TextIO | None = None, steps: Sequence[Step] = ()) -> Watcher:
+    """Progress of a run of these steps on standard error: bars on a terminal, a line now and then elsewhere."""
     out = stream or sys.stderr
     if out.isatty():
         from flows.terminal.bars import Bars
 
-        return Bars(out)
+        return Bars(out, steps)
     return Watcher(lambda pace: _write_line(out, pace), LINE_SECONDS)
 
 

@@ -2,38 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
 from flows.terminal.progress import duration
 from pipeline.engine.status import StageStatus, StepStatus
+from pipeline.grid import BlockGrid
 
 SHOWN_FAILURES = 3
 WIDTH = 24
 
 
-def status_facts(steps: Sequence[StepStatus], complete: bool) -> dict[str, Any]:
+Grids = Mapping[str, BlockGrid]
+"""The blocks of stages, by name; of a stage that is not there the boxes are unknown."""
+
+
+def status_facts(steps: Sequence[StepStatus], complete: bool, grids: Grids) -> dict[str, Any]:
     """What ``teramito status --json`` prints.
 
     ``steps``: one a step (of the export a layer) with its name, state (``done``, ``failed``, ``begun``, ``waiting``),
-    blocks, done, failed, seconds, and its ``stages`` with the reason of every failed block. ``stages``: all stages,
+    blocks, done, failed, seconds of work, and its ``stages``, each with the reason of every failed block by its number
+    (``failures``) and their voxels where they are known (``boxes``: start and stop, z y x). ``stages``: all stages,
     flat, in the order of work.
     """
     return {
         "complete": complete,
-        "steps": [_step_facts(step) for step in steps],
+        "steps": [_step_facts(step, grids) for step in steps],
         "stages": [_stage_facts(stage) for step in steps for stage in step.stages],
     }
 
 
-def status_lines(steps: Sequence[StepStatus], complete: bool, blocks: bool = False) -> list[str]:
+def status_lines(steps: Sequence[StepStatus], blocks: bool, grids: Grids) -> list[str]:
     """One line a step, ``blocks`` for each stage and mip below it; failed blocks are named under theirs."""
-    lines = [line for step in steps for line in _step_lines(step, blocks)]
-    return [*lines, "complete and verified" if complete else "not complete"]
+    return [line for step in steps for line in _step_lines(step, blocks, grids)]
 
 
-def _step_lines(step: StepStatus, blocks: bool) -> Iterator[str]:
+def _step_lines(step: StepStatus, blocks: bool, grids: Grids) -> Iterator[str]:
     if not step.stages:
         yield f"{step.step:{WIDTH}} {step.state}"
         return
@@ -43,7 +48,7 @@ def _step_lines(step: StepStatus, blocks: bool) -> Iterator[str]:
             f"  {stage.stage:{WIDTH + 6}} {_counts(stage.done, stage.blocks, stage.failed)}" for stage in step.stages
         )
     for stage in step.stages:
-        yield from _failures(stage)
+        yield from _failures(stage, grids)
 
 
 def _counts(done: int, blocks: int, failed: int) -> str:
@@ -54,14 +59,16 @@ def _time(step: StepStatus) -> str:
     return f", {duration(step.seconds)} of work" if step.seconds >= 1 else ""
 
 
-def _failures(stage: StageStatus) -> Iterator[str]:
+def _failures(stage: StageStatus, grids: Grids) -> Iterator[str]:
+    grid = grids.get(stage.stage)
     for number, reason in islice(stage.failures.items(), SHOWN_FAILURES):
-        yield f"  {stage.stage}, block {number}: {reason}"
+        box = "" if grid is None else f" {grid[number].core}"
+        yield f"  {stage.stage}, block {number}{box}: {reason}"
     if stage.failed > SHOWN_FAILURES:
         yield f"  and {stage.failed - SHOWN_FAILURES:,} more failed blocks of {stage.stage}"
 
 
-def _step_facts(step: StepStatus) -> dict[str, Any]:
+def _step_facts(step: StepStatus, grids: Grids) -> dict[str, Any]:
     return {
         "step": step.step,
         "state": step.state,
@@ -69,10 +76,15 @@ def _step_facts(step: StepStatus) -> dict[str, Any]:
         "done": step.done,
         "failed": step.failed,
         "seconds": round(step.seconds, 2),
-        "stages": [
-            {**_stage_facts(stage), "failures": {str(number): why for number, why in stage.failures.items()}}
-            for stage in step.stages
-        ],
+        "stages": [{**_stage_facts(stage), **_failure_facts(stage, grids.get(stage.stage))} for stage in step.stages],
+    }
+
+
+def _failure_facts(stage: StageStatus, grid: BlockGrid | None) -> dict[str, Any]:
+    boxes = {} if grid is None else {str(number): grid[number].core for number in stage.failures}
+    return {
+        "failures": {str(number): why for number, why in stage.failures.items()},
+        "boxes": {number: {"start": list(box.start), "stop": list(box.stop)} for number, box in boxes.items()},
     }
 
 

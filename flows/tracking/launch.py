@@ -39,7 +39,7 @@ def run_with_prefect(
         RunConflict: another process works in the directory, or it holds another configuration.
         TeramitoError: whatever stopped the flow.
     """
-    watcher = terminal_watcher()
+    watcher = terminal_watcher(steps=job.steps)
 
     def flow() -> Any:
         from flows import segment

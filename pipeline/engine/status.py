@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -74,20 +74,28 @@ class StepStatus:
         complete = len(self.stages) >= self.planned and self.done == self.blocks
         if self.stages:
             return "done" if complete else "begun"
-        return "done" if self.is_passed else "waiting"
+        # A ledger that was deleted means blocks to compute again, whatever has begun after it.
+        return "done" if self.is_passed and not self.planned else "waiting"
 
 
-def status_of(directory: RunDirectory) -> list[StageStatus]:
-    """How far each stage that has started is, in the order of work."""
-    planned = _planned(directory)
-    ledgers = sorted((directory.root / "ledgers").glob("*.ledger"), key=lambda path: path.stat().st_ctime_ns)
+def status_of(directory: RunDirectory, planned: Mapping[str, Sequence[str]] | None = None) -> list[StageStatus]:
+    """How far each stage that has started is, in the order of work.
+
+    Args:
+        directory: of the run.
+        planned: the stages of every step; None takes what ``run.json`` states. Stages of no known step follow, by when
+            their ledgers were last written to, which a copy of the directory keeps.
+    """
+    planned = planned_stages(directory) if planned is None else planned
+    ledgers = sorted((directory.root / "ledgers").glob("*.ledger"), key=lambda path: path.stat().st_mtime_ns)
     found = [status for path in ledgers if (status := _status(path)) is not None]
     return sorted(found, key=lambda status: _place(status.stage, planned))
 
 
-def steps_of(directory: RunDirectory) -> list[StepStatus]:
-    """How far each step is, in the order of work: all that were planned, of an older run those that have begun."""
-    planned, found = _planned(directory), status_of(directory)
+def steps_of(directory: RunDirectory, planned: Mapping[str, Sequence[str]] | None = None) -> list[StepStatus]:
+    """How far each step is, in the order of work: all that were planned, else those that have begun; as above."""
+    planned = planned_stages(directory) if planned is None else planned
+    found = status_of(directory, planned)
     names = {name: len(stages) for name, stages in _grouped(planned).items()}
     begun: dict[str, list[StageStatus]] = {}
     for status in found:
@@ -100,7 +108,7 @@ def steps_of(directory: RunDirectory) -> list[StepStatus]:
     ]
 
 
-def _planned(directory: RunDirectory) -> dict[str, list[str]]:
+def planned_stages(directory: RunDirectory) -> dict[str, list[str]]:
     """The stages of every step, as ``run.json`` states them; nothing in one of an earlier version."""
     try:
         steps = json.loads(directory.manifest.read_bytes()).get("steps", {})
@@ -109,7 +117,7 @@ def _planned(directory: RunDirectory) -> dict[str, list[str]]:
     return steps if isinstance(steps, dict) else {}
 
 
-def _step_of(stage: str, planned: Mapping[str, list[str]]) -> str:
+def _step_of(stage: str, planned: Mapping[str, Sequence[str]]) -> str:
     """The step of a stage. One that only earlier results decided is named after it: ``merge-0``."""
     for step, stages in planned.items():
         if stage in stages:
@@ -117,13 +125,14 @@ def _step_of(stage: str, planned: Mapping[str, list[str]]) -> str:
     return stage.partition("-")[0]
 
 
-def _place(stage: str, planned: Mapping[str, list[str]]) -> tuple[int, int, str]:
+def _place(stage: str, planned: Mapping[str, Sequence[str]]) -> tuple[int, int, int]:
     """Where a stage stands in the order of work; those of an earlier version keep the order they are given in."""
     step = _step_of(stage, planned)
     if step not in planned:
-        return len(planned), 0, ""
-    stages = planned[step]
-    return list(planned).index(step), stages.index(stage) if stage in stages else len(stages), stage
+        return len(planned), 0, 0
+    stages, level = planned[step], stage.rpartition("-")[2]
+    known = stages.index(stage) if stage in stages else len(stages)
+    return list(planned).index(step), known, int(level) if level.isdecimal() else 0
 
 
 def _shown_step(step: str, stage: str) -> str:
@@ -132,7 +141,7 @@ def _shown_step(step: str, stage: str) -> str:
     return f"{step} {layer}" if found else step
 
 
-def _grouped(planned: Mapping[str, list[str]]) -> dict[str, list[str]]:
+def _grouped(planned: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     """The planned stages by the line they are counted in."""
     grouped: dict[str, list[str]] = {}
     for step, stages in planned.items():

@@ -43,6 +43,11 @@ def stages_of(steps: Sequence[Step]) -> list[Stage]:
     return [stage for step in steps for stage in step.all_stages()]
 
 
+def stage_names(steps: Sequence[Step]) -> dict[str, list[str]]:
+    """The names of the stages of each step, in the order of work, as far as they are known from the start."""
+    return {step.name: [stage.name for stage in step.stages] for step in steps}
+
+
 def run_step(
     directory: RunDirectory,
     step: Step,

@@ -38,6 +38,7 @@ from pipeline.grid import BlockGrid
 from pipeline.store.identity import digest, identity, stored_files
 from pipeline.store.volume import Volume
 
+STEP = "evaluate"
 __all__ = ["Contingency", "average_precision", "contingency", "evaluate", "foreground"]
 
 
@@ -68,7 +69,7 @@ class Comparison:
         with self.output.locked():
             if anew:
                 clear(self.output.root)
-            claim(self.output, {"settings": self.settings})
+            claim(self.output, {"settings": self.settings, "steps": {STEP: [OverlapStage.name]}})
             yield self.output
 
     def stage(self, directory: RunDirectory) -> OverlapStage:
@@ -172,7 +173,7 @@ def compared_blocks(
     """
     stage = made.stage(directory)
     with open_ledger(directory, stage) as ledger:
-        run_stage(stage, ledger, executor, None if progress is None else progress("evaluate", stage))
+        run_stage(stage, ledger, executor, None if progress is None else progress(STEP, stage))
         table = Contingency.merged(part for _, part in stored_tables(stage, ledger))
     raise_all([*negative(made.prediction, table.prediction), *negative(made.truth, table.truth)])
     return table.with_background(made.prediction.box.size)

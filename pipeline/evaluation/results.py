@@ -52,6 +52,11 @@ def is_comparison(root: Path) -> bool:
     return set(SIDES) <= _settings(root).keys()
 
 
+def is_compared(root: Path) -> bool:
+    """True for the directory of a comparison whose scores are written."""
+    return is_comparison(root) and (root / SCORES).exists()
+
+
 def require_unchanged_volumes(root: Path, settings: Mapping[str, Any]) -> None:
     """Refuse blocks that were compared before a volume was changed in place.
 

@@ -13,7 +13,7 @@ from pipeline.engine.directory import RunDirectory
 from pipeline.engine.manifest import claim, recognised
 from pipeline.engine.part import Part, together
 from pipeline.engine.settings import ClusterSettings
-from pipeline.engine.step import Step
+from pipeline.engine.step import Step, stage_names
 from pipeline.export.steps import export_part
 from pipeline.image.frame import Frame
 from pipeline.run.config import InstancesConfig, RunConfig
@@ -67,6 +67,5 @@ def sum_of(frame: Frame, config: RunConfig | InstancesConfig, *parts: Part) -> J
     }
     settings = json.loads(json.dumps({**recorded_settings(config, old_names), **whole.identities}))
     steps = (*whole.steps, *exported.steps)
-    names = {step.name: [stage.name for stage in step.stages] for step in steps}
-    manifest = {"teramito": __version__, "settings": settings, **facts, "steps": names}
+    manifest = {"teramito": __version__, "settings": settings, **facts, "steps": stage_names(steps)}
     return Job(frame.directory, steps, config.cluster, manifest, facts, whole.warnings)

@@ -11,7 +11,7 @@ from pipeline import __version__
 from pipeline.denoise.summary import restoration_of
 from pipeline.engine.directory import RunDirectory
 from pipeline.engine.status import StageStatus, missing_blocks, status_of
-from pipeline.engine.step import Step, stages_of
+from pipeline.engine.step import Step, stage_names, stages_of
 from pipeline.errors import BadInput, StageFailed
 from pipeline.instances.table import table_totals
 from pipeline.store.files import write_whole
@@ -52,8 +52,11 @@ class Incomplete(StageFailed):
         )
 
 
-def write_report(directory: RunDirectory, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Write ``report.json`` of a verified run and return it; ``facts`` say what was run on what."""
+def write_report(directory: RunDirectory, facts: Mapping[str, Any], steps: Sequence[Step]) -> dict[str, Any]:
+    """Write ``report.json`` of a verified run and return it; ``facts`` say what was run on what.
+
+    Its stages stand in the order of ``steps``, also where ``run.json`` is of a version that did not state it.
+    """
     instances, voxels = table_totals(directory.instances)
     report = {
         "complete": True,
@@ -62,7 +65,7 @@ def write_report(directory: RunDirectory, facts: Mapping[str, Any]) -> dict[str,
         "instances": instances,
         "instance_voxels": voxels,
         **({"restored": restored} if (restored := restoration_of(directory)) else {}),
-        "stages": [_stage_facts(status) for status in status_of(directory)],
+        "stages": [_stage_facts(status) for status in status_of(directory, stage_names(steps))],
     }
     write_whole(directory.report, json.dumps(report, indent=2).encode())
     return report

@@ -16,6 +16,7 @@ EXPECTED = {
     "plan",
     "run",
     "status",
+    "config",
     "verify",
     "view",
     "phantom",

@@ -95,7 +95,8 @@ def test_a_run_of_an_earlier_version_shows_what_has_begun(run: RunDirectory) -> 
 def test_a_step_of_two_stages_is_not_done_with_the_first(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path)
     directory.manifest.write_text(json.dumps({"settings": {}, "steps": PLANNED}))
-    write(directory, "relabel", 2, done=2)
+    for stage in ("predict", "label", "relabel"):
+        write(directory, stage, 2, done=2)
     assert [step.state for step in steps_of(directory)] == ["done", "done", "done", "begun", "waiting", "waiting"]
 
 
