@@ -13,7 +13,7 @@ from tiny_training import begun, config, stage, write_discs
 
 from pipeline.engine.executor import SerialExecutor
 from pipeline.engine.step import run_step
-from pipeline.evaluation.comparison import evaluate
+from pipeline.evaluation.blockwise import evaluate
 from pipeline.model.spec import Thresholds
 from pipeline.run.config import parse_config
 from pipeline.run.jobs import run_job
