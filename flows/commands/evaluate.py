@@ -23,7 +23,6 @@ from pipeline.evaluation.overlaps import Contingency
 from pipeline.evaluation.results import MATCHES, SHEET, require_target, withdraw, write_scores
 from pipeline.settings import parse_settings
 from pipeline.store.files import write_whole
-from pipeline.store.formats.address import is_remote
 
 _CANCELLED = "cancelled; with --output the blocks compared so far are kept and the same command goes on"
 
@@ -122,8 +121,11 @@ def _say_what_is_kept(made: Comparison, directory: RunDirectory) -> None:
     kept = kept_blocks(made, directory)
     if not kept:
         return
-    remote = [str(volume) for volume in (made.prediction, made.truth) if is_remote(volume.url)]
-    unseen = f"; whether {' and '.join(remote)} changed since cannot be seen, --again compares anew" if remote else ""
+    unseen = (
+        f"; whether {' and '.join(made.remote)} changed since cannot be seen, --again compares anew"
+        if made.remote
+        else ""
+    )
     typer.echo(f"{kept} of {len(made.grid)} blocks are taken from {directory.root}{unseen}", err=True)
 
 

@@ -24,6 +24,7 @@ from pipeline.evaluation.results import clear, is_comparison, require_unchanged_
 from pipeline.evaluation.stage import OverlapStage
 from pipeline.geometry import Vec3
 from pipeline.grid import BlockGrid
+from pipeline.store.formats.address import is_remote
 from pipeline.store.identity import digest, identity, stored_files
 from pipeline.store.volume import Volume
 
@@ -69,6 +70,11 @@ class Comparison:
         """What the blocks depend on. With a directory each file of the volumes is looked at, once and at first use."""
         sides = {side: {"address": str(volume), **self._facts(volume)} for side, volume in self._sides().items()}
         return {**sides, "block": list(self.grid.block)}
+
+    @property
+    def remote(self) -> list[str]:
+        """The volumes whose files are not seen: whether they changed is not known."""
+        return [str(volume) for volume in self._sides().values() if is_remote(volume.url)]
 
     def _facts(self, volume: Volume) -> dict[str, Any]:
         return identity(volume) | (
