@@ -18,7 +18,7 @@ from flows.commands.options import Command, Json
 from pipeline.evaluation.config import EvaluateConfig
 from pipeline.run.config import InstancesConfig, RunConfig
 
-WIDTH = 118
+_LINE_WIDTH = 118
 
 
 class Whose(StrEnum):

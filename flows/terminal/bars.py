@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.text import Text
 
-from flows.terminal.progress import Pace, Watcher, duration
+from flows.terminal.pace import Pace, Watcher, duration
 
 REFRESH_A_SECOND = 5
 WIDE = 100  # columns from which speeds fit beside the bar

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from flows.terminal.progress import duration
+from flows.terminal.pace import duration
 from pipeline.engine.status import StageStatus, StepStatus
 
-SHOWN_FAILURES = 3
-WIDTH = 24
+_SHOWN = 3
+_WIDTH = 24
 
 
 def status_facts(steps: Sequence[StepStatus], complete: bool) -> dict[str, Any]:
@@ -35,12 +35,12 @@ def status_lines(steps: Sequence[StepStatus], complete: bool, blocks: bool = Fal
 
 def _step_lines(step: StepStatus, blocks: bool) -> Iterator[str]:
     if not step.stages:
-        yield f"{step.step:{WIDTH}} {step.state}"
+        yield f"{step.step:{_WIDTH}} {step.state}"
         return
-    yield f"{step.step:{WIDTH}} {_counts(step.done, step.blocks, step.failed)}{_time(step)}"
+    yield f"{step.step:{_WIDTH}} {_counts(step.done, step.blocks, step.failed)}{_time(step)}"
     if blocks:
         yield from (
-            f"  {stage.stage:{WIDTH + 6}} {_counts(stage.done, stage.blocks, stage.failed)}" for stage in step.stages
+            f"  {stage.stage:{_WIDTH + 6}} {_counts(stage.done, stage.blocks, stage.failed)}" for stage in step.stages
         )
     for stage in step.stages:
         yield from _failures(stage)
@@ -55,10 +55,10 @@ def _time(step: StepStatus) -> str:
 
 
 def _failures(stage: StageStatus) -> Iterator[str]:
-    for number, reason in islice(stage.failures.items(), SHOWN_FAILURES):
+    for number, reason in islice(stage.failures.items(), _SHOWN):
         yield f"  {stage.stage}, block {number}: {reason}"
-    if stage.failed > SHOWN_FAILURES:
-        yield f"  and {stage.failed - SHOWN_FAILURES:,} more failed blocks of {stage.stage}"
+    if stage.failed > _SHOWN:
+        yield f"  and {stage.failed - _SHOWN:,} more failed blocks of {stage.stage}"
 
 
 def _step_facts(step: StepStatus) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from flows.cli import app
-from flows.terminal.progress import Watcher
+from flows.terminal.pace import Watcher
 from pipeline import __version__
 from pipeline.engine.directory import open_ledger
 from pipeline.engine.executor import PicklingExecutor, SerialExecutor, ThreadsExecutor
