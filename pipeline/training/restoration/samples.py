@@ -65,7 +65,7 @@ class Samples:
         for _ in range(_TRIES):
             frames, fraction = self._drawn(rng)
             if (frames == 0).mean(axis=(1, 2)).max() <= _EMPTY:
-                return mirrored(frames, fraction, rng)
+                return flipped(frames, fraction, rng)
         raise BadInput("volumes", "they hold tissue", f"{_TRIES} crops drawn from them were mostly zeros", "Crop them.")
 
     def _drawn(self, rng: np.random.Generator) -> tuple[NDArray[np.uint8], float]:
@@ -82,7 +82,7 @@ class Samples:
         return window[distances], fraction
 
 
-def mirrored(frames: NDArray[np.uint8], fraction: float, rng: np.random.Generator) -> tuple[NDArray[np.uint8], float]:
+def flipped(frames: NDArray[np.uint8], fraction: float, rng: np.random.Generator) -> tuple[NDArray[np.uint8], float]:
     """Flips, transposition, and the exchange of the slices before and after (with two frames: of input and target)."""
     if rng.random() < 0.5:
         order = [1, 0, *range(2, len(frames))]
