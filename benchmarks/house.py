@@ -204,7 +204,7 @@ def figures(house: House) -> dict[str, Any]:
     lengths = {place: _length(function) for place, function in house.functions}
     fan_out = {name: len(found) for name, found in house.imports.items()}
     lines = {name: module.lines for name, module in house.modules.items()}
-    deciles = statistics.quantiles(lengths.values(), n=10, method="inclusive")
+    ordered = sorted(lengths.values()) or [0]
     return {
         "modules": len(house.modules),
         "loose modules in pipeline": len(house.loose),
@@ -215,11 +215,11 @@ def figures(house: House) -> dict[str, Any]:
         "of them of the project": len(house.inner_project_imports),
         "rooms": len(house.rooms),
         "largest fan-out": max(fan_out.values()),
-        "function lines, median": statistics.median(lengths.values()),
-        "function lines, p90": deciles[-1],
-        "function lines, longest": max(lengths.values()),
+        "function lines, median": statistics.median(ordered),
+        "function lines, p90": ordered[int(0.9 * len(ordered))],
+        "function lines, longest": ordered[-1],
         "module lines, longest": max(lines.values()),
-        "functions typed, %": 100 * (1 - len(house.untyped) / len(lengths)),
+        "functions typed, %": 100 * (1 - len(house.untyped) / len(ordered)),
         "broad excepts": sum(module.broad_excepts for module in house.modules.values()),
         "public names in two files": len(house.doubled),
         "circles": house.circles,
