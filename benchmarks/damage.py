@@ -27,7 +27,7 @@ from benchmarks import report
 from benchmarks.damaged_volumes import SEED, VOLUMES, Labelled, UInt8, stored
 from flows.drive import run_bare
 from pipeline.engine.step import run_step
-from pipeline.evaluation.comparison import evaluate
+from pipeline.evaluation.blockwise import evaluate
 from pipeline.image.mask import open_mask
 from pipeline.phantom.damage import KINDS
 from pipeline.run.config import RunConfig, parse_config

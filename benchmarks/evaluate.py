@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from benchmarks import report
 from pipeline.engine.executor import ThreadsExecutor
-from pipeline.evaluation.comparison import evaluate
+from pipeline.evaluation.blockwise import evaluate
 from pipeline.geometry import Vec3, vec3
 from pipeline.grid import BlockGrid
 from pipeline.store.formats import ome_zarr

@@ -26,7 +26,7 @@ from benchmarks.damage import SCORES, run_config
 from benchmarks.damaged_volumes import SEED, Labelled, UInt8, lucchi, mouse, stored
 from benchmarks.interpolation import ssim
 from flows.drive import run_bare
-from pipeline.evaluation.comparison import evaluate
+from pipeline.evaluation.blockwise import evaluate
 from pipeline.export.downsample import downsample
 from pipeline.geometry import float_vec3
 from pipeline.model.normalisation import Normalisation

@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks import report
 from flows.drive import run_bare
-from pipeline.evaluation.comparison import evaluate
+from pipeline.evaluation.blockwise import evaluate
 from pipeline.run.config import InstancesConfig
 from pipeline.run.jobs import instances_job
 from pipeline.settings import parse_settings

@@ -11,7 +11,7 @@ from pipeline.model.device import device_of
 from pipeline.model.load import trained_network
 from pipeline.model.spec import Thresholds, load_spec, spec_path
 from pipeline.training.segmentation.config import PhantomSource, Source, TrainConfig, VolumeSource
-from pipeline.training.segmentation.validation import Maps, predicted
+from pipeline.training.segmentation.validation import PredictedMaps, predicted
 from pipeline.training.segmentation.volumes import LabelledVolume
 
 Slices = tuple[int, int]
@@ -54,7 +54,9 @@ def require_data() -> None:
         )
 
 
-def predicted_by(model: str, volumes: list[LabelledVolume], config: TrainConfig) -> tuple[list[Maps], Thresholds]:
+def predicted_by(
+    model: str, volumes: list[LabelledVolume], config: TrainConfig
+) -> tuple[list[PredictedMaps], Thresholds]:
     """Maps of each volume by a model (a name or a specification), and the thresholds that it recommends.
 
     Patches are those of the configuration, the same for every model compared.

@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks import report
 from flows.drive import run_bare
 from pipeline.errors import BadInput
-from pipeline.evaluation.comparison import evaluate
+from pipeline.evaluation.blockwise import evaluate
 from pipeline.predict.tta import CHOICES, Tta
 from pipeline.run.config import RunConfig, parse_config
 from pipeline.run.jobs import run_job

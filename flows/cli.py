@@ -20,8 +20,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _GROUPS = (run, status, config, data, evaluate, table, tune, train, view)
-for commands in (group.COMMANDS for group in _GROUPS):
-    for name, command in commands.items():
+for group in _GROUPS:
+    for name, command in group.COMMANDS.items():
         app.command(name)(command)
 app.add_typer(model.APP, name="model")
 

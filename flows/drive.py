@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from flows.terminal.interrupts import interruptible
-from flows.terminal.progress import Watcher
+from flows.terminal.pace import Watcher
 from pipeline.engine.executor import Executor
 from pipeline.engine.step import run_step
 from pipeline.run.job import Job

@@ -7,14 +7,14 @@ from typing import Any
 from flows.reports.training import training_report
 from flows.terminal.interrupts import interruptible
 from pipeline.engine.lock import run_lock
-from pipeline.training.record.log import Progress
+from pipeline.training.record.log import TrainingProgress
 from pipeline.training.session import output_of
 from pipeline.training.task import TaskConfig, train_task
 
 TRAINING_CANCELLED = "cancelled; the last checkpoint is kept, the same command goes on from it"
 
 
-def train_bare(config: TaskConfig, progress: Progress | None) -> dict[str, Any]:
+def train_bare(config: TaskConfig, progress: TrainingProgress | None) -> dict[str, Any]:
     """Train and return the report, as `training_report` makes it.
 
     Raises:

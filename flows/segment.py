@@ -17,7 +17,7 @@ from prefect.states import Cancelled
 
 from flows.drive import drive
 from flows.terminal.interrupts import interruptible
-from flows.terminal.progress import Watcher
+from flows.terminal.pace import Watcher
 from flows.terminal.watchers import Both
 from flows.tracking.artifacts import ArtifactWatcher
 from flows.tracking.pages import publish_restored, publish_result

@@ -19,7 +19,8 @@ from pydantic import BeforeValidator
 from flows.drive_training import TRAINING_CANCELLED
 from flows.reports.training import curves_page, result_page, training_report
 from flows.terminal.interrupts import interruptible
-from flows.terminal.training_progress import TrainingPace, throttled
+from flows.terminal.training_pace import TrainingPace
+from flows.terminal.training_progress import throttled
 from flows.tracking.artifacts import EVERY_S, Artifact
 from flows.tracking.stale import close_stale_runs
 from flows.tracking.tasks import as_task, cancellable, run_name
@@ -27,13 +28,13 @@ from pipeline.engine.lock import run_lock
 from pipeline.errors import RunCancelled
 from pipeline.training.record.curves import CURVES
 from pipeline.training.record.history import Entry
-from pipeline.training.record.log import Progress
+from pipeline.training.record.log import TrainingProgress
 from pipeline.training.session import output_of
 from pipeline.training.task import TaskConfig, kind_of, train_task
 
 PROGRESS_KEY, CURVES_KEY, RESULT_KEY = "training-progress", "training-curves", "training-result"
 # What a person at a terminal sees beside Prefect's pages; none where a Prefect worker runs the flow.
-TERMINAL: ContextVar[Progress | None] = ContextVar("TERMINAL", default=None)
+TERMINAL: ContextVar[TrainingProgress | None] = ContextVar("TERMINAL", default=None)
 _LOG = logging.getLogger(__name__)
 
 

@@ -24,11 +24,12 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application, HTTPError, StaticFileHandler
 
+from pipeline.arrays import Kind
 from pipeline.engine.directory import RunDirectory
 from pipeline.errors import BadInput
 from pipeline.export.neuroglancer import neuroglancer_state
 from pipeline.geometry import FloatVec3, Vec3
-from pipeline.store.formats import Description, Kind
+from pipeline.store.formats import Description
 from pipeline.store.formats.precomputed import describe
 
 HOST = "127.0.0.1"

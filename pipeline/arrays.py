@@ -1,8 +1,8 @@
-"""Names of the array types that are meant everywhere in the same way."""
+"""Names of the array types, and of the kinds of volume, that are meant everywhere in the same way."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,3 +18,5 @@ Ids = NDArray[np.uint64]
 """Instance ids; 0 is the background."""
 Labels = NDArray[np.uint32]
 """Labels 1..n of one block or box; 0 is the background."""
+Kind = Literal["image", "segmentation"]
+"""What a volume holds: how a mip of it is made, and how Neuroglancer shows it."""

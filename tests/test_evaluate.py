@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import BadInput
 from pipeline.evaluation import Contingency, average_precision, best_iou, foreground
-from pipeline.evaluation.comparison import contingency, evaluate
+from pipeline.evaluation.blockwise import contingency, evaluate
 from pipeline.geometry import Box, Vec3
 from pipeline.store.formats import ome_zarr
 from pipeline.store.volume import Volume, open_volume

@@ -190,7 +190,7 @@ def test_a_block_that_splits_chunks_is_refused(tmp_path: Path, block: Any) -> No
 
 def test_importing_the_phantom_loads_no_heavy_framework() -> None:
     code = (
-        "import sys, pipeline.phantom, pipeline.evaluation.comparison;"
+        "import sys, pipeline.phantom, pipeline.evaluation.blockwise;"
         "print([m for m in ('torch', 'dask', 'prefect', 'cloudvolume') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -18,7 +18,7 @@ from flows.commands.options import Command, Json
 from pipeline.evaluation.config import EvaluateConfig
 from pipeline.run.config import InstancesConfig, RunConfig
 
-WIDTH = 118
+_LINE_WIDTH = 118
 
 
 class Whose(StrEnum):
@@ -74,7 +74,7 @@ def yaml_lines(model: type[BaseModel], given: BaseModel | None = None, depth: in
     for name, info in model.model_fields.items():
         value, section = _default(name, info, given), section_of(info)
         meaning = info.description or (section.__doc__ if section is not None else "") or ""
-        yield from (f"{indent}# {line}" for line in wrap(" ".join(meaning.split()), WIDTH - len(indent)))
+        yield from (f"{indent}# {line}" for line in wrap(" ".join(meaning.split()), _LINE_WIDTH - len(indent)))
         if section is not None:
             yield f"{indent}{name}:"
             yield from yaml_lines(section, value, depth + 1)

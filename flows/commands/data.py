@@ -12,7 +12,7 @@ from flows.commands.evaluate import score_lines
 from flows.commands.options import Command, NoPrefect, VoxelSizeOption, shape, voxel_size
 from flows.commands.runs import execute
 from pipeline.engine.finished import open_complete
-from pipeline.evaluation.comparison import evaluate
+from pipeline.evaluation.blockwise import evaluate
 from pipeline.phantom import Phantom, write_phantom
 from pipeline.phantom.damage import Damage
 from pipeline.run.config import parse_config

@@ -23,56 +23,54 @@ from flows.terminal.interrupts import interruptible
 from flows.terminal.progress import terminal_watcher
 from pipeline.engine.directory import RunDirectory
 from pipeline.errors import BadInput
-from pipeline.evaluation.comparison import (
-    Comparison,
-    addresses_of,
-    compared_blocks,
-    comparison,
-    kept_blocks,
-    open_image,
-    scores_of,
-    sheet_of,
-)
+from pipeline.evaluation.blockwise import compared_blocks, kept_blocks, scores_of
+from pipeline.evaluation.comparison import Comparison, addresses_of, comparison
 from pipeline.evaluation.config import EvaluateConfig
+from pipeline.evaluation.illustration import open_image, sheet_of
 from pipeline.evaluation.matches import require_ending, write_matches
 from pipeline.evaluation.overlaps import Contingency
 from pipeline.evaluation.results import MATCHES, SHEET, require_target, withdraw, write_scores
 from pipeline.settings import parse_settings
 from pipeline.store.files import write_whole
-from pipeline.store.formats.address import is_remote
 
 _CANCELLED = "cancelled; with --output the blocks compared so far are kept and the same command goes on"
 
+_Prediction = Annotated[
+    str, typer.Argument(help="Segmentation: a run's directory, zarr, TIFF, file.h5:dataset, precomputed.")
+]
+_Output = Annotated[
+    str | None, typer.Option("--output", help="Directory for scores, matches and sheet; the same again resumes.")
+]
+_Again = Annotated[bool, typer.Option("--again", help="Compare anew, for example after a volume was changed in place.")]
+_Preset = Annotated[
+    str | None, typer.Option(help="mitoem (limits 5e3,1.5e4) or challenge2021 (5e3,3e4; ignore below 2000).")
+]
+_SizeLimits = Annotated[
+    str | None, typer.Option("--size-limits", help="Most voxels of small and of medium instances, A,B.")
+]
+_IgnoreBelow = Annotated[int | None, typer.Option("--ignore-below", help="Drop true instances of fewer voxels.")]
+_Classes = Annotated[
+    bool, typer.Option("--classes", help="The volumes are class maps: IoU of each class, and their mean.")
+]
+_Matches = Annotated[
+    Path | None, typer.Option("--matches", help="Write what was compared with what: .parquet or .csv.")
+]
+_Sheet = Annotated[
+    Path | None, typer.Option("--sheet", help="Draw best, worst, falsely merged and split instances: .png.")
+]
+
 
 def evaluate_command(
-    prediction: Annotated[
-        str, typer.Argument(help="Segmentation: a run's directory, zarr, TIFF, file.h5:dataset, precomputed.")
-    ],
+    prediction: _Prediction,
     truth: Annotated[str, typer.Argument(help="Ground truth of the same shape.")],
-    output: Annotated[
-        str | None, typer.Option("--output", help="Directory for scores, matches and sheet; the same again resumes.")
-    ] = None,
-    again: Annotated[
-        bool, typer.Option("--again", help="Compare anew, for example after a volume was changed in place.")
-    ] = False,
-    preset: Annotated[
-        str | None, typer.Option(help="mitoem (limits 5e3,1.5e4) or challenge2021 (5e3,3e4; ignore below 2000).")
-    ] = None,
-    size_limits: Annotated[
-        str | None, typer.Option("--size-limits", help="Most voxels of small and of medium instances, A,B.")
-    ] = None,
-    ignore_below: Annotated[
-        int | None, typer.Option("--ignore-below", help="Drop true instances of fewer voxels.")
-    ] = None,
-    classes: Annotated[
-        bool, typer.Option("--classes", help="The volumes are class maps: IoU of each class, and their mean.")
-    ] = False,
-    matches: Annotated[
-        Path | None, typer.Option("--matches", help="Write what was compared with what: .parquet or .csv.")
-    ] = None,
-    sheet: Annotated[
-        Path | None, typer.Option("--sheet", help="Draw best, worst, falsely merged and split instances: .png.")
-    ] = None,
+    output: _Output = None,
+    again: _Again = False,
+    preset: _Preset = None,
+    size_limits: _SizeLimits = None,
+    ignore_below: _IgnoreBelow = None,
+    classes: _Classes = False,
+    matches: _Matches = None,
+    sheet: _Sheet = None,
     raw: Annotated[str | None, typer.Option("--raw", help="The image to draw them on.")] = None,
     voxel_size_nm: VoxelSizeOption = None,
     config_file: ConfigFile = None,
@@ -138,8 +136,11 @@ def _say_what_is_kept(made: Comparison, directory: RunDirectory) -> None:
     kept = kept_blocks(made, directory)
     if not kept:
         return
-    remote = [str(volume) for volume in (made.prediction, made.truth) if is_remote(volume.url)]
-    unseen = f"; whether {' and '.join(remote)} changed since cannot be seen, --again compares anew" if remote else ""
+    unseen = (
+        f"; whether {' and '.join(made.remote)} changed since cannot be seen, --again compares anew"
+        if made.remote
+        else ""
+    )
     typer.echo(f"{kept} of {len(made.grid)} blocks are taken from {directory.root}{unseen}", err=True)
 
 

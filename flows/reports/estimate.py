@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from flows.terminal.progress import duration
+from flows.terminal.pace import duration
 from pipeline.engine.stage import Stage
 from pipeline.export.stage import ExportStage
 from pipeline.geometry import vec3

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from flows.terminal.progress import duration
+from flows.terminal.pace import duration
 from pipeline.run.job import Job
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flows.terminal.progress import duration
+from flows.terminal.pace import duration
 from pipeline.training.record.curves import CURVES, EXAMPLES
 from pipeline.training.record.history import Entry, History, is_number, read_history
 

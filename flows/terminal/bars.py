@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.text import Text
 
 from flows.terminal.logs import DivertedLogs
-from flows.terminal.progress import Pace, Watcher, duration
+from flows.terminal.pace import Pace, Watcher, duration
 from pipeline.engine.step import Step
 
 REFRESH_A_SECOND = 5

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from flows.terminal.progress import duration
+from flows.terminal.pace import duration
 from pipeline.engine.status import StageStatus, StepStatus
 from pipeline.grid import BlockGrid
 
-SHOWN_FAILURES = 3
-WIDTH = 24
+_SHOWN = 3
+_WIDTH = 24
 
 
 Grids = Mapping[str, BlockGrid]
@@ -40,12 +40,12 @@ def status_lines(steps: Sequence[StepStatus], blocks: bool, grids: Grids) -> lis
 
 def _step_lines(step: StepStatus, blocks: bool, grids: Grids) -> Iterator[str]:
     if not step.stages:
-        yield f"{step.step:{WIDTH}} {step.state}"
+        yield f"{step.step:{_WIDTH}} {step.state}"
         return
-    yield f"{step.step:{WIDTH}} {_counts(step.done, step.blocks, step.failed)}{_time(step)}"
+    yield f"{step.step:{_WIDTH}} {_counts(step.done, step.blocks, step.failed)}{_time(step)}"
     if blocks:
         yield from (
-            f"  {stage.stage:{WIDTH + 6}} {_counts(stage.done, stage.blocks, stage.failed)}" for stage in step.stages
+            f"  {stage.stage:{_WIDTH + 6}} {_counts(stage.done, stage.blocks, stage.failed)}" for stage in step.stages
         )
     for stage in step.stages:
         yield from _failures(stage, grids)
@@ -61,11 +61,11 @@ def _time(step: StepStatus) -> str:
 
 def _failures(stage: StageStatus, grids: Grids) -> Iterator[str]:
     grid = grids.get(stage.stage)
-    for number, reason in islice(stage.failures.items(), SHOWN_FAILURES):
+    for number, reason in islice(stage.failures.items(), _SHOWN):
         box = "" if grid is None else f" {grid[number].core}"
         yield f"  {stage.stage}, block {number}{box}: {reason}"
-    if stage.failed > SHOWN_FAILURES:
-        yield f"  and {stage.failed - SHOWN_FAILURES:,} more failed blocks of {stage.stage}"
+    if stage.failed > _SHOWN:
+        yield f"  and {stage.failed - _SHOWN:,} more failed blocks of {stage.stage}"
 
 
 def _step_facts(step: StepStatus, grids: Grids) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
-from flows.terminal.training_progress import TrainingPace
+from flows.terminal.training_pace import TrainingPace
 
 BAR_WIDTH = 30
 ERASE_LINE = "\r\x1b[2K"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flows.terminal.progress import Watcher
+from flows.terminal.pace import Watcher
 from pipeline.engine.executor import Progress
 from pipeline.engine.ledger import Ledger
 from pipeline.engine.stage import Stage

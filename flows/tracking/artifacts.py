@@ -12,7 +12,7 @@ from uuid import UUID
 import httpx
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
-from flows.terminal.progress import Watcher, duration
+from flows.terminal.pace import Watcher, duration
 from pipeline.denoise.stages.restore import RestoreStage
 from pipeline.engine.executor import Progress
 from pipeline.engine.ledger import Ledger

@@ -16,7 +16,7 @@ from pipeline.run.config import InstancesConfig, RunConfig
 from pipeline.run.job import Job
 
 if TYPE_CHECKING:
-    from pipeline.training.record.log import Progress
+    from pipeline.training.record.log import TrainingProgress
     from pipeline.training.task import TaskConfig
 
 SEND_SECONDS = 10.0
@@ -56,7 +56,7 @@ def run_with_prefect(
     return report
 
 
-def train_with_prefect(config: TaskConfig, progress: Progress, say: Callable[[str], None]) -> dict[str, Any]:
+def train_with_prefect(config: TaskConfig, progress: TrainingProgress, say: Callable[[str], None]) -> dict[str, Any]:
     """Train as a flow; returns its report.
 
     Raises:

@@ -54,9 +54,7 @@ def found_damage(frame: Frame, denoising: DenoisePlan, source: str) -> tuple[lis
         grid=grid,
         max_gap=settings.max_gap,
     )
-    limits = frame.directory.table(
-        "limits", digest({"compare": compare.fingerprint, "sensitivity": settings.sensitivity})
-    )
+    limits = _limits(frame, compare, settings.sensitivity)
     damage = DamageStage(
         cells=cells,
         limits=limits,
@@ -75,6 +73,10 @@ def found_damage(frame: Frame, denoising: DenoisePlan, source: str) -> tuple[lis
     ]
     mask = CoarseMask(damage.damage, frame.source.shape, denoising.cell)
     return steps, Found(mask, damage.fingerprint, slices, damage)
+
+
+def _limits(frame: Frame, compare: CompareStage, sensitivity: float) -> Path:
+    return frame.directory.table("limits", digest({"compare": compare.fingerprint, "sensitivity": sensitivity}))
 
 
 def _inspect_stage(frame: Frame, denoising: DenoisePlan, source: str) -> InspectStage:

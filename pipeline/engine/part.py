@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from pipeline.arrays import Kind
 from pipeline.engine.step import Check, Step
-from pipeline.store.formats import Kind
 from pipeline.store.volume import Volume
 
 

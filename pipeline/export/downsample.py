@@ -12,9 +12,8 @@ from math import sqrt
 
 import numpy as np
 
-from pipeline.arrays import Array
+from pipeline.arrays import Array, Kind
 from pipeline.geometry import FloatVec3, Vec3, float_vec3, vec3
-from pipeline.store.formats import Kind
 
 MOST_MIPS = 8
 

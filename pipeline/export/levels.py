@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from pipeline.arrays import Array
+from pipeline.arrays import Array, Kind
 from pipeline.errors import BadInput
 from pipeline.export.downsample import MOST_MIPS, downsample, mip_factors
 from pipeline.geometry import Box, FloatVec3, Vec3, vec3
 from pipeline.grid import Block, BlockGrid
-from pipeline.store.formats import Kind
 from pipeline.store.formats.address import join
 from pipeline.store.formats.precomputed import DTYPES, create_precomputed, mip_levels
 from pipeline.store.formats.writer import Writer

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline.arrays import Kind
 from pipeline.geometry import FloatVec3
-from pipeline.store.formats import Kind
 from pipeline.store.formats.address import join
 
 OVERLAY_SHADER = "#uicontrol vec3 color color\nvoid main() { emitRGBA(vec4(color, toNormalized(getDataValue()))); }"

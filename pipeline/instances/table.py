@@ -23,7 +23,7 @@ from pipeline.errors import BadInput
 from pipeline.geometry import FloatVec3, Vec3
 from pipeline.instances.ops.fragments import FRAGMENT, merge_rows, reduced
 from pipeline.instances.ops.relabel import numbered
-from pipeline.instances.ops.shape import instance_table
+from pipeline.instances.ops.shape import instance_columns
 from pipeline.instances.ops.surface import DIRECTIONS
 from pipeline.store.partitions import Partition, Partitions, even_bounds
 from pipeline.store.tables import BlockTables, open_table
@@ -203,9 +203,10 @@ def _reduced(rows: Partition, pairs: Partition, highest: int, space: Space) -> p
     merged = merge_rows(rows.rows, rows.keys.astype(np.intp) - rows.low, n)
     index = pairs.keys.astype(np.intp) - rows.low
     summed = [reduced(np.add, pairs.rows[:, direction], index, n, 0) for direction in range(len(DIRECTIONS))]
-    return instance_table(
+    columns = instance_columns(
         merged, np.stack(summed, axis=1), space.extent, space.voxel_size_nm, space.offset_nm, first_id=rows.low
     )
+    return pa.table(columns)
 
 
 def _metadata(part: Path) -> Any:

@@ -55,7 +55,7 @@ class Chains:
         )
 
 
-def window(axes: Sequence[Doubles], low: Doubles, high: Doubles) -> SliceSpans:
+def voxels_between(axes: Sequence[Doubles], low: Doubles, high: Doubles) -> SliceSpans:
     """The indices of sorted coordinate ``axes`` that lie in ``low .. high``."""
     z, y, x = (
         slice(int(np.searchsorted(axis, a, "left")), int(np.searchsorted(axis, b, "right")))
@@ -74,7 +74,7 @@ def depth(chains: Chains, number: int, axes: Sequence[Doubles], floor: float) ->
         The part of the grid and the depths there; None where the chain stays outside.
     """
     lows, highs = chains.bounds()
-    whole = window(axes, lows[number] + floor, highs[number] - floor)
+    whole = voxels_between(axes, lows[number] + floor, highs[number] - floor)
     if any(part.start >= part.stop for part in whole):
         return None
     axes = [axis[part] for axis, part in zip(axes, whole, strict=True)]
@@ -85,7 +85,7 @@ def depth(chains: Chains, number: int, axes: Sequence[Doubles], floor: float) ->
             continue
         radii = float(chains.start_radius[number, segment]), float(chains.end_radius[number, segment])
         reach = max(radii) - floor
-        part = window(axes, np.minimum(a, b) - reach, np.maximum(a, b) + reach)
+        part = voxels_between(axes, np.minimum(a, b) - reach, np.maximum(a, b) + reach)
         if all(p.start < p.stop for p in part):
             local = [axis[p] for axis, p in zip(axes, part, strict=True)]
             np.maximum(out[part], _capsule_depth(local, a, b, radii), out=out[part])

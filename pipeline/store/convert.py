@@ -20,11 +20,11 @@ import h5py
 import numpy as np
 import tifffile
 
-from pipeline.arrays import Array
+from pipeline.arrays import Array, Kind
 from pipeline.errors import BadInput
 from pipeline.geometry import Box, FloatVec3, Vec3, vec3
 from pipeline.grid import BlockGrid
-from pipeline.store.formats import Handle, Kind, ome_zarr, precomputed
+from pipeline.store.formats import Handle, ome_zarr, precomputed
 from pipeline.store.formats.address import HDF5, TIFF_ENDINGS, absolute_url, exists, is_remote, join
 from pipeline.store.volume import Volume, open_volume
 

@@ -27,7 +27,7 @@ class Weighted(Protocol):
 Drawn = TypeVar("Drawn", bound=Weighted)
 
 
-def drawn(rng: np.random.Generator, volumes: Sequence[Drawn]) -> Drawn:
+def drawn_volume(rng: np.random.Generator, volumes: Sequence[Drawn]) -> Drawn:
     """One of the volumes, by their weights."""
     weights = np.array([volume.weight for volume in volumes])
     return volumes[int(rng.choice(len(volumes), p=weights / weights.sum()))]

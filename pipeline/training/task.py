@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.training.reading import as_json, checked
-from pipeline.training.record.log import Progress
+from pipeline.training.record.log import TrainingProgress
 from pipeline.training.restoration.config import RestorationConfig
 from pipeline.training.segmentation.config import TrainConfig
 
@@ -49,7 +49,7 @@ def require_startable(config: TaskConfig) -> None:
     return segmentation.require_startable(config)
 
 
-def train_task(config: TaskConfig, progress: Progress | None = None) -> Path:
+def train_task(config: TaskConfig, progress: TrainingProgress | None = None) -> Path:
     """Train, or go on training; the path of the specification NAME.json. Raises what the two trainings raise."""
     if isinstance(config, RestorationConfig):
         from pipeline.training.restoration import train as restoration

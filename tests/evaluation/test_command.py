@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from flows.cli import app
-from flows.terminal.progress import Watcher
+from flows.terminal.pace import Watcher
 from pipeline import __version__
 from pipeline.engine.directory import open_ledger
 from pipeline.engine.executor import PicklingExecutor, SerialExecutor, ThreadsExecutor
 from pipeline.errors import BadInput, RunCancelled, RunConflict, StageFailed
 from pipeline.evaluation import Contingency
-from pipeline.evaluation.comparison import compared_blocks, comparison, contingency, evaluate
+from pipeline.evaluation.blockwise import compared_blocks, contingency, evaluate
+from pipeline.evaluation.comparison import comparison
 from pipeline.evaluation.config import EvaluateConfig
 from pipeline.evaluation.scores import PRESETS, Scoring, instance_scores
 from pipeline.geometry import Box, Vec3
@@ -215,7 +216,7 @@ def test_the_sheet_is_drawn_again_only_when_it_would_show_something_else(
     first = sheet.read_bytes()
     with monkeypatch.context() as unreadable:
         unreadable.setattr(
-            "pipeline.evaluation.comparison.located_examples", lambda *_: pytest.fail("voxels were read")
+            "pipeline.evaluation.illustration.located_examples", lambda *_: pytest.fail("voxels were read")
         )
         scores(*words, "--size-limits", "100,200", "--sheet", tmp_path / "copy.png")
     assert sheet.read_bytes() == first == (tmp_path / "copy.png").read_bytes()
@@ -289,7 +290,8 @@ def test_class_maps_get_an_iou_a_class(tmp_path: Path) -> None:
 
 KILLED = """
 import os, signal, sys
-from pipeline.evaluation.comparison import comparison, compared_blocks
+from pipeline.evaluation.blockwise import compared_blocks
+from pipeline.evaluation.comparison import comparison
 from pipeline.evaluation.config import EvaluateConfig
 from pipeline.engine.executor import ThreadsExecutor
 

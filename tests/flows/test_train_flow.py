@@ -19,7 +19,8 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from flows.reports.training import curves_page, score_table
-from flows.terminal.training_progress import TrainingPace, terminal_progress
+from flows.terminal.training_pace import TrainingPace
+from flows.terminal.training_progress import terminal_progress
 from pipeline.errors import BadInput
 from pipeline.training.record.history import read_history
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from pipeline.geometry import Box
 from pipeline.instances.ops.fragments import FRAGMENT, PRODUCTS, fragment_table
-from pipeline.instances.ops.shape import instance_table, principal_moments_nm2
+from pipeline.instances.ops.shape import instance_columns, principal_moments_nm2
 from pipeline.instances.ops.surface import pairs_within
 
 SIZE = (30.0, 8.0, 4.0)
@@ -20,7 +20,7 @@ def two_instances() -> pa.Table:
     labels[5, 6, 6:8] = 2
     semantic = np.where(labels == 1, 255, 51).astype(np.uint8)
     rows = fragment_table(labels, 2, Box.of_shape(labels.shape), labels.shape, semantic)
-    return instance_table(rows, pairs_within(labels, np.arange(1, 3), 2), labels.shape, SIZE, OFFSET)
+    return pa.table(instance_columns(rows, pairs_within(labels, np.arange(1, 3), 2), labels.shape, SIZE, OFFSET))
 
 
 def no_pairs(n: int) -> NDArray[np.uint64]:
@@ -53,18 +53,18 @@ def test_the_first_plane_of_any_axis_is_a_border() -> None:
         rows["start"][axis, axis] = 0
     rows["coordinate_sum"] = rows["start"]
     rows["second_moment"] = np.stack([rows["start"][:, a] * rows["start"][:, b] for a, b in PRODUCTS], axis=1)
-    table = instance_table(rows, no_pairs(4), (9, 9, 9), SIZE, OFFSET)
+    table = pa.table(instance_columns(rows, no_pairs(4), (9, 9, 9), SIZE, OFFSET))
     assert table["touches_border"].to_pylist() == [True, True, True, False]
 
 
 def test_the_centroid_of_one_voxel_is_its_centre() -> None:
     rows = fragment_table(np.ones((1, 1, 1), np.uint32), 1, Box((2, 3, 4), (3, 4, 5)), (9, 9, 9))
-    row = instance_table(rows, no_pairs(1), (9, 9, 9), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0)).to_pylist()[0]
+    row = pa.table(instance_columns(rows, no_pairs(1), (9, 9, 9), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0))).to_pylist()[0]
     assert [row[f"centroid_{axis}_nm"] for axis in "zyx"] == [5.0, 7.0, 9.0]
 
 
 def test_column_types_are_fixed_and_the_same_without_instances() -> None:
-    empty = instance_table(np.zeros(0, FRAGMENT), no_pairs(0), (9, 9, 9), SIZE, OFFSET)
+    empty = pa.table(instance_columns(np.zeros(0, FRAGMENT), no_pairs(0), (9, 9, 9), SIZE, OFFSET))
     assert empty.schema == two_instances().schema
     assert len(empty) == 0
     assert empty.schema.field("id").type == pa.uint64()
@@ -85,13 +85,13 @@ def test_principal_moments_are_the_variances_of_the_volume_far_from_the_origin_t
 def test_elongation_and_flatness_of_a_box_are_the_ratios_of_its_sides() -> None:
     labels = np.ones((2, 6, 30), np.uint32)  # 60, 48 and 120 nm
     rows = fragment_table(labels, 1, Box.of_shape(labels.shape), labels.shape)
-    (row,) = instance_table(rows, no_pairs(1), labels.shape, SIZE, OFFSET).to_pylist()
+    (row,) = pa.table(instance_columns(rows, no_pairs(1), labels.shape, SIZE, OFFSET)).to_pylist()
     assert row["elongation"] == pytest.approx(120 / 60)
     assert row["flatness"] == pytest.approx(60 / 48)
 
 
 def test_one_cubic_voxel_is_neither_long_nor_flat() -> None:
     rows = fragment_table(np.ones((1, 1, 1), np.uint32), 1, Box((2, 3, 4), (3, 4, 5)), (9, 9, 9))
-    (row,) = instance_table(rows, no_pairs(1), (9, 9, 9), (5.0, 5.0, 5.0), OFFSET, first_id=7).to_pylist()
+    (row,) = pa.table(instance_columns(rows, no_pairs(1), (9, 9, 9), (5.0, 5.0, 5.0), OFFSET, first_id=7)).to_pylist()
     assert (row["id"], row["elongation"], row["flatness"]) == (7, 1.0, 1.0)
     assert row["surface_um2"] == pytest.approx(3 * 5**2 * 1e-6, rel=0.6)

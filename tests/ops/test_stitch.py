@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from pipeline.geometry import Vec3
 from pipeline.instances.ops.label import Connectivity
-from pipeline.instances.ops.stitch import ORDER, Rim, forward_offsets, global_pairs, rim, touching_pairs
+from pipeline.instances.ops.stitch import AXES_CROSSED, Rim, forward_offsets, global_pairs, rim, touching_pairs
 
 CONNECTIVITIES: tuple[Connectivity, ...] = (6, 18, 26)
 
@@ -25,7 +25,7 @@ def by_definition(
     for at in np.argwhere(own):
         for step in product((-1, 0, 1), repeat=3):
             there = at + step - shift
-            if sum(map(abs, step)) > ORDER[connectivity] or (there < 0).any() or (there >= other.shape).any():
+            if sum(map(abs, step)) > AXES_CROSSED[connectivity] or (there < 0).any() or (there >= other.shape).any():
                 continue
             if other[tuple(there)]:
                 pairs.add((int(own[tuple(at)]), int(other[tuple(there)])))
@@ -49,7 +49,7 @@ def test_half_of_the_neighbours_are_3_9_or_13() -> None:
 def test_forward_offsets_and_their_opposites_are_all_neighbours_once(connectivity: Connectivity) -> None:
     forward = forward_offsets(connectivity)
     both = forward + [(-z, -y, -x) for z, y, x in forward]
-    expected = [o for o in product((-1, 0, 1), repeat=3) if 0 < sum(map(abs, o)) <= ORDER[connectivity]]
+    expected = [o for o in product((-1, 0, 1), repeat=3) if 0 < sum(map(abs, o)) <= AXES_CROSSED[connectivity]]
     assert sorted(both) == sorted(expected)
 
 

@@ -26,7 +26,7 @@ from pipeline.geometry import Box, Vec3
 from pipeline.grid import BlockGrid
 from pipeline.instances.ops.fragments import fragment_table, runs
 from pipeline.instances.ops.relabel import compact
-from pipeline.instances.ops.shape import instance_table
+from pipeline.instances.ops.shape import instance_columns
 from pipeline.instances.ops.surface import pairs_within
 from pipeline.instances.stages.measure import MeasureStage
 from pipeline.instances.stages.relabel import RelabelStage
@@ -68,7 +68,8 @@ def whole_table(ids: Ids) -> pa.Table:
     n = int(ids.max(initial=0))
     labels = ids.astype(np.uint32)
     rows = fragment_table(labels, n, Box.of_shape(ids.shape), ids.shape, semantic_of(ids))
-    return instance_table(rows, pairs_within(labels, np.arange(1, n + 1), n), ids.shape, SIZE, OFFSET)
+    pairs = pairs_within(labels, np.arange(1, n + 1), n)
+    return pa.table(instance_columns(rows, pairs, ids.shape, SIZE, OFFSET))
 
 
 def stored_parts(folder: Path, ids: Ids, block: Vec3, executor: Executor | None = None) -> Parts:

@@ -280,7 +280,7 @@ def test_the_documented_values_are_those_of_the_settings() -> None:
 
 def test_a_picture_shows_the_crop_before_and_after(tmp_path: Path) -> None:
     image_module = pytest.importorskip("PIL.Image")
-    pictures.sheet("flip").save(tmp_path / "flip.png")
+    pictures.picture_of("flip").save(tmp_path / "flip.png")
     panels = np.asarray(image_module.open(tmp_path / "flip.png").convert("RGB"))[40:168]
     before, after = panels[:, 6:134], panels[:, 140:268]
     assert not np.array_equal(before, after)

@@ -13,18 +13,18 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from pipeline.training.record import curves, tensorboard
-from pipeline.training.record.curves import draw, draw_all
+from pipeline.training.record.curves import draw_all, draw_curves
 from pipeline.training.record.examples import (
     FALSE,
-    Example,
+    ValidationExample,
     colours_of_predictions,
     colours_of_truth,
+    inner_rim,
     read_examples,
-    rim,
     sheet,
     write_examples,
 )
-from pipeline.training.record.history import LOG, History, read_history, smoothed, without_undone_steps
+from pipeline.training.record.history import LOG, History, moving_mean, read_history, without_undone_steps
 from pipeline.training.record.log import TrainingLog
 from pipeline.training.record.tensorboard import FOLDER, scalars
 
@@ -54,12 +54,14 @@ def write(output: Path, entries: list[Entry], torn: str = "") -> None:
     (output / LOG).write_text("".join(json.dumps(entry) + "\n" for entry in entries) + torn)
 
 
-def an_example(name: str = "phantom, z 0-1", size: tuple[float, float, float] | None = (30.0, 8.0, 8.0)) -> Example:
+def an_example(
+    name: str = "phantom, z 0-1", size: tuple[float, float, float] | None = (30.0, 8.0, 8.0)
+) -> ValidationExample:
     truth = np.zeros((2, 20, 30), np.int32)
     truth[1, 2:8, 2:8], truth[1, 10:18, 10:28] = 7, 9
     raw = np.random.default_rng(0).integers(0, 255, truth.shape).astype(np.uint8)
     mask = np.where(truth > 0, 230, 10).astype(np.uint8)
-    return Example(name, raw, truth, mask, mask // 2, np.where(truth == 9, 1, 0), size)
+    return ValidationExample(name, raw, truth, mask, mask // 2, np.where(truth == 9, 1, 0), size)
 
 
 def opened(output: Path) -> Any:
@@ -147,7 +149,7 @@ def test_a_line_of_very_many_values_keeps_its_extremes() -> None:
 def test_the_pictures_are_readable_pngs(tmp_path: Path) -> None:
     write(tmp_path, a_log())
     write_examples(tmp_path, 30, [an_example(), an_example("other", None)])
-    draw(tmp_path)
+    draw_curves(tmp_path)
     for name in (curves.CURVES, curves.EXAMPLES):
         with Image.open(tmp_path / name) as picture:
             picture.load()
@@ -170,8 +172,8 @@ def test_steps_that_a_resumed_training_took_again_count_once() -> None:
 
 def test_the_running_mean_is_centred_and_passes_over_what_is_no_number() -> None:
     values = np.array([1.0, math.nan, 3.0, 5.0, 7.0])
-    np.testing.assert_allclose(smoothed(values, 3), [1.0, 2.0, 4.0, 5.0, 6.0])
-    np.testing.assert_array_equal(smoothed(np.array([math.nan]), 1), [math.nan])
+    np.testing.assert_allclose(moving_mean(values, 3), [1.0, 2.0, 4.0, 5.0, 6.0])
+    np.testing.assert_array_equal(moving_mean(np.array([math.nan]), 1), [math.nan])
 
 
 def test_tensorboard_reads_back_exactly_the_log(tmp_path: Path) -> None:
@@ -299,8 +301,8 @@ def test_without_matplotlib_and_tensorboard_one_line_says_so_and_training_goes_o
     monkeypatch.setattr(curves, "find_spec", lambda name: None)
     write(tmp_path, a_log())
     with caplog.at_level(logging.INFO):
-        draw(tmp_path)
-        draw(tmp_path)
+        draw_curves(tmp_path)
+        draw_curves(tmp_path)
     said = [record.getMessage() for record in caplog.records]
     assert [line.partition(" ")[0] for line in said] == ["matplotlib", "tensorboard"]
     assert all(f"teramito curves {tmp_path}" in line for line in said)
@@ -316,7 +318,7 @@ def test_a_full_disk_costs_the_pictures_but_not_the_training(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    draw(tmp_path)
+    draw_curves(tmp_path)
     assert "No space left on device" in caplog.text
     with pytest.raises(OSError, match="No space left"):
         draw_all(tmp_path)
@@ -356,7 +358,7 @@ def test_the_sheet_shows_the_slice_with_the_truth_and_counts_its_instances(tmp_p
 
 def test_a_rim_lies_inside_its_label_and_parts_touching_ones() -> None:
     labels = np.array([[1, 1, 1, 2], [1, 1, 1, 2], [1, 1, 1, 2], [0, 0, 0, 0]])
-    assert rim(labels).tolist() == [[0, 0, 1, 1], [0, 0, 1, 1], [1, 1, 1, 1], [0, 0, 0, 0]]
+    assert inner_rim(labels).tolist() == [[0, 0, 1, 1], [0, 0, 1, 1], [1, 1, 1, 1], [0, 0, 0, 0]]
 
 
 def test_a_prediction_has_the_colour_of_the_truth_it_covers_most() -> None:

@@ -19,7 +19,7 @@ from pipeline.training.optimiser import Optimiser
 from pipeline.training.prepare import prepare
 from pipeline.training.segmentation.config import PhantomSource, TrainConfig, TrainStage, VolumeSource, read_config
 from pipeline.training.segmentation.samples import Samples, mirrored
-from pipeline.training.segmentation.volumes import block_mean, block_mode, load_volume
+from pipeline.training.segmentation.volumes import block_mode, load_volume, mean_grey
 from pipeline.training.task import read_task
 
 
@@ -278,8 +278,8 @@ def test_the_published_configuration_is_the_published_training() -> None:
 
 def test_the_mean_of_a_block_is_rounded_to_the_nearest_grey_level() -> None:
     raw = np.array([[[1, 2], [2, 2]], [[2, 2], [2, 2]]], np.uint8)
-    assert block_mean(raw, (2, 2, 2)).tolist() == [[[2]]]
-    assert block_mean(raw, (1, 2, 1)).tolist() == [[[2, 2]], [[2, 2]]]
+    assert mean_grey(raw, (2, 2, 2)).tolist() == [[[2]]]
+    assert mean_grey(raw, (1, 2, 1)).tolist() == [[[2, 2]], [[2, 2]]]
 
 
 def test_a_block_takes_its_most_frequent_label_and_on_a_tie_the_object() -> None:

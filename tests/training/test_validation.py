@@ -13,7 +13,7 @@ from tiny_training import begun, config, stage, write_discs
 
 from pipeline.engine.executor import SerialExecutor
 from pipeline.engine.step import run_step
-from pipeline.evaluation.comparison import evaluate
+from pipeline.evaluation.blockwise import evaluate
 from pipeline.model.spec import Thresholds
 from pipeline.run.config import parse_config
 from pipeline.run.jobs import run_job
@@ -21,20 +21,20 @@ from pipeline.store.volume import open_volume
 from pipeline.training.segmentation import thresholds, validation
 from pipeline.training.segmentation.config import VolumeSource
 from pipeline.training.segmentation.train import train
-from pipeline.training.segmentation.validation import Maps, mean_score, predicted, scores, segmented
+from pipeline.training.segmentation.validation import PredictedMaps, mean_score, predicted, scores, segmented
 from pipeline.training.segmentation.volumes import LabelledVolume, load_volume
 
 ISOTROPIC = (10.0, 10.0, 10.0)
 
 
-def two_touching() -> tuple[NDArray[np.int32], Maps]:
+def two_touching() -> tuple[NDArray[np.int32], PredictedMaps]:
     """Instances that touch, and the maps of a network that is sure of the mask and sees a boundary between them."""
     truth = np.zeros((4, 32, 32), np.int32)
     truth[:, 4:28, 4:16], truth[:, 4:28, 16:28] = 1, 2
     semantic = np.where(truth > 0, 245, 90).astype(np.uint8)
     boundary = np.full(truth.shape, 25, np.uint8)
     boundary[:, :, 14:18] = 166
-    return truth, Maps(semantic, boundary)
+    return truth, PredictedMaps(semantic, boundary)
 
 
 def labelled(truth: NDArray[np.int32]) -> LabelledVolume:
@@ -56,7 +56,7 @@ def test_without_the_boundary_they_are_one() -> None:
 def test_small_objects_are_dropped() -> None:
     semantic = np.zeros((4, 32, 32), np.uint8)
     semantic[1, 2:7, 2:7] = 250
-    assert not segmented(Maps(semantic, np.zeros_like(semantic)), Thresholds(), ISOTROPIC).any()
+    assert not segmented(PredictedMaps(semantic, np.zeros_like(semantic)), Thresholds(), ISOTROPIC).any()
 
 
 def test_perfect_maps_score_one_and_a_fused_pair_loses_its_instances() -> None:

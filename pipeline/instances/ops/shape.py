@@ -1,11 +1,11 @@
-"""The instance table: one row for each final instance, in physical units."""
+"""The columns of the instance table: one row for each final instance, in physical units."""
 
 from __future__ import annotations
 
 from math import prod
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipeline.geometry import FloatVec3, Vec3
@@ -17,14 +17,14 @@ AXES = ("z", "y", "x")
 NM2_PER_UM2, NM3_PER_UM3 = 1e6, 1e9
 
 
-def instance_table(
+def instance_columns(
     rows: Rows,
     pairs: NDArray[np.uint64],
     extent: Vec3,
     voxel_size_nm: FloatVec3,
     offset_nm: FloatVec3,
     first_id: int = 1,
-) -> pa.Table:
+) -> dict[str, NDArray[Any]]:
     """Sizes, places, shapes and confidence of instances.
 
     Voxel i spans ``i * size + offset`` to ``(i + 1) * size + offset``; its centre is at ``i + 0.5``.
@@ -38,11 +38,12 @@ def instance_table(
         first_id: the id of the first row.
 
     Returns:
-        Columns ``id`` and ``voxels`` (uint64), ``volume_um3``, ``z0_nm y0_nm x0_nm z1_nm y1_nm x1_nm`` (bounding box),
-        ``centroid_z_nm centroid_y_nm centroid_x_nm``, ``mean_semantic_probability`` (0..1), ``surface_um2`` (see
-        ``surface_nm2``), ``elongation`` and ``flatness`` (1 for a ball; roots of the ratios of the largest to the
-        second and of the second to the smallest principal moment, as ITK defines them) (all float64) and
-        ``touches_border`` (bool: the bounding box reaches the volume's first or last voxel on some axis).
+        One-dimensional arrays by column: ``id`` and ``voxels`` (uint64), ``volume_um3``, ``z0_nm y0_nm x0_nm z1_nm
+        y1_nm x1_nm`` (bounding box), ``centroid_z_nm centroid_y_nm centroid_x_nm``, ``mean_semantic_probability``
+        (0..1), ``surface_um2`` (see ``surface_nm2``), ``elongation`` and ``flatness`` (1 for a ball; roots of the
+        ratios of the largest to the second and of the second to the smallest principal moment, as ITK defines them)
+        (all float64) and ``touches_border`` (bool: the bounding box reaches the volume's first or last voxel on some
+        axis).
     """
     size, offset = np.array(voxel_size_nm, np.float64), np.array(offset_nm, np.float64)
     voxels = rows["voxels"].astype(np.float64)
@@ -61,7 +62,7 @@ def instance_table(
         "flatness": np.sqrt(second / smallest),
         "touches_border": touches_border(rows, extent),
     }
-    return pa.table({name: np.ascontiguousarray(column) for name, column in columns.items()})
+    return {name: np.ascontiguousarray(column) for name, column in columns.items()}
 
 
 def principal_moments_nm2(rows: Rows, voxel_size_nm: FloatVec3) -> NDArray[np.float64]:

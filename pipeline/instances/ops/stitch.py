@@ -16,7 +16,7 @@ from pipeline.instances.ops.label import Connectivity
 _Plane = NDArray[np.unsignedinteger[Any]]
 
 # Axes in which two connected voxels may differ at once.
-ORDER: dict[int, int] = {6: 1, 18: 2, 26: 3}
+AXES_CROSSED: dict[int, int] = {6: 1, 18: 2, 26: 3}
 _NAMES = (("z_low", "z_high"), ("y_low", "y_high"), ("x_low", "x_high"))
 
 
@@ -54,7 +54,7 @@ def forward_offsets(connectivity: Connectivity) -> list[Vec3]:
 
     3 faces for 6-connectivity, with 6 edges 9 for 18, with 4 corners 13 for 26.
     """
-    order = ORDER[connectivity]
+    order = AXES_CROSSED[connectivity]
     neighbours = product((-1, 0, 1), repeat=3)
     return [(z, y, x) for z, y, x in neighbours if (z, y, x) > (0, 0, 0) and _norm((z, y, x)) <= order]
 
@@ -99,7 +99,7 @@ def shifts(offset: Vec3, connectivity: Connectivity) -> Iterator[tuple[Vec3, tup
 
     Yields the step z, y, x from the one voxel to the other, and the indices into both contacts.
     """
-    order = ORDER[connectivity]
+    order = AXES_CROSSED[connectivity]
     choices = [(0,) if step else (0, -1, 1) for step in offset]
     for shift in product(*choices):
         if _norm(offset) + _norm(shift) <= order:

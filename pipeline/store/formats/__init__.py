@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from pipeline.arrays import Array
 from pipeline.geometry import Box, FloatVec3, Vec3
-
-Kind = Literal["image", "segmentation"]  # how a mip is made and how Neuroglancer shows it
 
 MODULES = {
     "zarr": "pipeline.store.formats.ome_zarr",

@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.arrays import Array
+from pipeline.arrays import Array, Kind
 from pipeline.errors import BadInput
 from pipeline.geometry import Box, FloatVec3, Vec3, float_vec3, vec3
-from pipeline.store.formats import Description, Kind, native
+from pipeline.store.formats import Description, native
 from pipeline.store.formats.address import is_remote
 from pipeline.store.formats.writer import KEY, Writer
 

@@ -56,14 +56,14 @@ _SCENES = {
 }
 
 
-def draw(directory: Path) -> None:
+def draw_pictures(directory: Path) -> None:
     """Write `NAME.png` for each augmentation into `directory`, which is made if it is missing."""
     directory.mkdir(parents=True, exist_ok=True)
     for name in AUGMENTATIONS:
-        sheet(name).save(directory / f"{name}.png", optimize=True)
+        picture_of(name).save(directory / f"{name}.png", optimize=True)
 
 
-def sheet(name: str) -> Image:
+def picture_of(name: str) -> Image:
     """The slices before (upper row, left where there is one) and after; coloured lines are the objects' outlines."""
     scene = _SCENES[name]
     settings, crop = _settings(name), (scene.slices, _SIDE, _SIDE)
@@ -150,4 +150,4 @@ def _arranged(title: str, rows: list[list[tuple[str, NDArray[np.uint8]]]]) -> Im
 
 
 if __name__ == "__main__":
-    draw(Path(sys.argv[1]))
+    draw_pictures(Path(sys.argv[1]))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pipeline.pictures.png import DPI, MARGINS, write_png
 from pipeline.training.record.examples import read_examples, sheet
-from pipeline.training.record.history import Column, History, is_number, read_history, smoothed
+from pipeline.training.record.history import Column, History, is_number, moving_mean, read_history
 from pipeline.training.record.tensorboard import Events
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ LABELLED = {"iou": "Foreground IoU", "ap75": "Instances: AP-75"}
 RESTORED = {"psnr": "PSNR in dB", "gain": "Gain in dB over what needs no network"}
 PARTS = {"semantic": "mask", "boundary": "boundary", "dice": "Dice"}
 # Okabe and Ito's colours, which people with any colour vision can tell apart.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_LINE_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DARK, FAINT = "#222222", "#8a8a8a"
 SMOOTHED_PARTS = 40  # a smoothed curve averages a 40th of the steps, and at least five
 LOGARITHMIC_FROM = 20.0  # ratio of the largest to the smallest smoothed loss
@@ -39,7 +39,7 @@ DRAWN = 3000  # points of a line
 _DRAWING = threading.Lock()
 
 
-def draw(output: Path, events: Events | None = None) -> None:
+def draw_curves(output: Path, events: Events | None = None) -> None:
     """Draw what `draw_all` draws, as well as this machine can: a picture must never stop a training.
 
     Where matplotlib or tensorboard is missing, or the disk is full, a line in the log says so.
@@ -116,7 +116,7 @@ def curves(history: History, title: str) -> Figure:
 def _loss(axes: Axes, history: History) -> None:
     axes.set_title("Loss (thin: each step, thick: running mean)")
     lowest, highest = np.inf, -np.inf
-    for colour, (key, label) in zip((DARK, *COLOURS), {"loss": "total", **PARTS}.items(), strict=False):
+    for colour, (key, label) in zip((DARK, *_LINE_COLOURS), {"loss": "total", **PARTS}.items(), strict=False):
         mean = _raw_and_smooth(axes, history.column(key), label, colour, lambda values: values)
         if np.isfinite(mean).any():
             lowest, highest = min(lowest, float(np.nanmin(mean))), max(highest, float(np.nanmax(mean)))
@@ -129,7 +129,7 @@ def _loss(axes: Axes, history: History) -> None:
 def _raw_and_smooth(axes: Axes, column: Column, label: str, colour: str, scaled: Callable[[Any], Any]) -> Any:
     """Two lines, one of every value (without a label) and one of the running mean; returns the latter's values."""
     steps, values = column
-    mean = smoothed(values, _window(len(values)))
+    mean = moving_mean(values, _window(len(values)))
     if len(values):
         for line, style in ((values, {"alpha": 0.28, "linewidth": 0.7}), (mean, {"linewidth": 1.8, "label": label})):
             at = extremes(line)
@@ -171,7 +171,7 @@ def _scores(axes: Axes, history: History, key: str, title: str) -> None:
         steps, values = history.scores(volume, key)
         if not len(values):
             continue
-        colour = COLOURS[number % len(COLOURS)]
+        colour = _LINE_COLOURS[number % len(_LINE_COLOURS)]
         label = f"{volume}  {values[-1]:.3f}"
         axes.plot(steps, values, color=colour, marker="o", markersize=3, linewidth=1.5, label=label)
         best = np.flatnonzero(steps == history.best_step)
@@ -190,7 +190,7 @@ def _scores(axes: Axes, history: History, key: str, title: str) -> None:
 def _waited(axes: Axes, history: History) -> None:
     column = history.waited()
     axes.set_title(f"Time waited for data{_pace(history)}")
-    _raw_and_smooth(axes, column, "waited", COLOURS[0], lambda share: 100.0 * share)
+    _raw_and_smooth(axes, column, "waited", _LINE_COLOURS[0], lambda share: 100.0 * share)
     axes.set_ylim(0, 100.0 * max(0.02, min(1.0, 1.2 * float(column[1].max(initial=0.0)))))
     axes.set_ylabel("% of a step")
     axes.set_xlabel("step")

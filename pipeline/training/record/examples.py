@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FILE = "examples.npz"
+EXAMPLES_FILE = "examples.npz"
 ARRAYS = ("raw", "truth", "semantic", "boundary", "instances")
 COLUMNS = ("image", "truth", "mask probability", "boundary probability", "predicted instances")
 PANEL_INCHES = 2.45
 # Of true instances, told apart by neighbours; a prediction has the colour of the instance it covers most.
-COLOURS = ("#56B4E9", "#E69F00", "#009E73", "#F0E442", "#CC79A7", "#0072B2", "#B5E48C", "#9D8DF1")
+_INSTANCE_COLOURS = ("#56B4E9", "#E69F00", "#009E73", "#F0E442", "#CC79A7", "#0072B2", "#B5E48C", "#9D8DF1")
 FALSE = "#FF2D2D"  # a prediction where there is nothing
 Rgb = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Example:
+class ValidationExample:
     """One small crop, arrays of one shape (z, y, x).
 
     Attributes:
@@ -59,10 +59,10 @@ class Examples:
     """Crops that one network predicted, and the step of the training in which it did."""
 
     step: int
-    examples: tuple[Example, ...]
+    examples: tuple[ValidationExample, ...]
 
 
-def write_examples(output: Path, step: int, examples: Sequence[Example]) -> Path:
+def write_examples(output: Path, step: int, examples: Sequence[ValidationExample]) -> Path:
     """Store examples in the output directory of a training, in place of earlier ones; needs numpy only.
 
     Raises:
@@ -78,12 +78,12 @@ def write_examples(output: Path, step: int, examples: Sequence[Example]) -> Path
     }
     content = io.BytesIO()
     np.savez_compressed(content, step=step, names=np.array([example.name for example in examples], np.str_), **arrays)
-    return replace(output / FILE, content.getvalue())
+    return replace(output / EXAMPLES_FILE, content.getvalue())
 
 
 def read_examples(output: Path) -> Examples | None:
     """The examples in the output directory of a training; None where there are none, or none that can be read."""
-    path = output / FILE
+    path = output / EXAMPLES_FILE
     if not path.exists():
         return None
     try:
@@ -95,10 +95,12 @@ def read_examples(output: Path) -> Examples | None:
         return None
 
 
-def _example(stored: Any, number: int, name: str) -> Example:
+def _example(stored: Any, number: int, name: str) -> ValidationExample:
     size = f"voxel_size_nm{number}"
     z, y, x = (float(value) for value in stored[size]) if size in stored else (0.0, 0.0, 0.0)
-    return Example(name, **{key: stored[f"{key}{number}"] for key in ARRAYS}, voxel_size_nm=(z, y, x) if x else None)
+    return ValidationExample(
+        name, **{key: stored[f"{key}{number}"] for key in ARRAYS}, voxel_size_nm=(z, y, x) if x else None
+    )
 
 
 def sheet(examples: Examples) -> Figure:
@@ -121,7 +123,7 @@ def sheet(examples: Examples) -> Figure:
     return figure
 
 
-def _row(row: Sequence[Axes], example: Example) -> None:
+def _row(row: Sequence[Axes], example: ValidationExample) -> None:
     z = shown_slice(example)
     raw, truth, instances = example.raw[z], example.truth[z], example.instances[z]
     colours = colours_of_truth(truth)
@@ -150,7 +152,7 @@ def _row(row: Sequence[Axes], example: Example) -> None:
     _scale_bar(row[0], example)
 
 
-def shown_slice(example: Example) -> int:
+def shown_slice(example: ValidationExample) -> int:
     """The slice with most voxels of true instances; the middle one where there are none."""
     counts = np.count_nonzero(example.truth, axis=(1, 2))
     return int(counts.argmax()) if counts.any() else len(counts) // 2
@@ -160,7 +162,7 @@ def outlined(image: Rgb, labels: NDArray[Any], colours: dict[int, str], fill_by:
     """An RGB image (y, x, 3) with each label's rim, and its inside by a share `fill_by`, in the label's colour."""
     from matplotlib.colors import to_rgb
 
-    drawn, edge = image.copy(), rim(labels)
+    drawn, edge = image.copy(), inner_rim(labels)
     for label, colour in colours.items():
         inside = labels == label
         drawn[inside] = (1.0 - fill_by) * drawn[inside] + fill_by * np.array(to_rgb(colour))
@@ -168,7 +170,7 @@ def outlined(image: Rgb, labels: NDArray[Any], colours: dict[int, str], fill_by:
     return drawn
 
 
-def rim(labels: NDArray[Any]) -> NDArray[np.bool_]:
+def inner_rim(labels: NDArray[Any]) -> NDArray[np.bool_]:
     """The labelled pixels (y, x) of which a neighbour up, down, left or right is another label or background."""
     around = np.pad(labels, 1, mode="edge")
     inner = np.ones(labels.shape, bool)
@@ -180,7 +182,7 @@ def rim(labels: NDArray[Any]) -> NDArray[np.bool_]:
 
 def colours_of_truth(truth: NDArray[Any]) -> dict[int, str]:
     """A colour for each id of a slice, in the order of the ids."""
-    return {label: COLOURS[number % len(COLOURS)] for number, label in enumerate(_ids(truth))}
+    return {label: _INSTANCE_COLOURS[number % len(_INSTANCE_COLOURS)] for number, label in enumerate(_ids(truth))}
 
 
 def colours_of_predictions(instances: NDArray[Any], truth: NDArray[Any], colours: dict[int, str]) -> dict[int, str]:
@@ -205,7 +207,7 @@ def _count(labels: NDArray[Any], what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
-def _extent(example: Example) -> str:
+def _extent(example: ValidationExample) -> str:
     height, width = example.raw.shape[1:]
     if example.voxel_size_nm is None:
         return f"{height} x {width} voxels"
@@ -213,7 +215,7 @@ def _extent(example: Example) -> str:
     return f"{height} x {width} voxels of {y:g} x {x:g} nm"
 
 
-def _scale_bar(axes: Axes, example: Example) -> None:
+def _scale_bar(axes: Axes, example: ValidationExample) -> None:
     """The longest round length that takes at most a third of the width."""
     if example.voxel_size_nm is None:
         return

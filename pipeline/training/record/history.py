@@ -91,7 +91,7 @@ def without_undone_steps(entries: Iterable[Entry]) -> list[Entry]:
     return kept
 
 
-def smoothed(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
+def moving_mean(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
     """Centred running mean over `window` values (an odd number), over fewer at the ends; passes over NaN and inf."""
     finite = np.isfinite(values)
     sums = np.concatenate([[0.0], np.cumsum(np.where(finite, values, 0.0))])

@@ -9,11 +9,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from pipeline.training.record.curves import draw
+from pipeline.training.record.curves import draw_curves
 from pipeline.training.record.history import LOG, read_history
 from pipeline.training.record.tensorboard import Events
 
-Progress = Callable[[dict[str, Any]], None]
+TrainingProgress = Callable[[dict[str, Any]], None]
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class TrainingLog:
         step: the last one that is kept: a killed training may have logged steps that it now takes again.
     """
 
-    def __init__(self, output: Path, progress: Progress | None = None, step: int = 0) -> None:
+    def __init__(self, output: Path, progress: TrainingProgress | None = None, step: int = 0) -> None:
         self._path, self._progress, self._events = output / LOG, progress, Events(output)
         self._forget_after(step)
 
@@ -51,7 +51,7 @@ class TrainingLog:
 
     def draw(self) -> None:
         """Bring curves.png, examples.png and tensorboard/ up to the log, as well as this machine can."""
-        draw(self._path.parent, self._events)
+        draw_curves(self._path.parent, self._events)
 
     def _forget_after(self, step: int) -> None:
         """No step stands in the log twice, and no new line after one that a full disk cut short."""

@@ -11,7 +11,7 @@ from pipeline.training.config import TrainingConfig
 from pipeline.training.optimiser import Optimiser
 from pipeline.training.sources import Positive, RawSource, VoxelSize
 
-Size = tuple[Positive, Positive]
+PatchSize = tuple[Positive, Positive]
 
 
 class RestorationConfig(TrainingConfig):
@@ -43,14 +43,14 @@ class RestorationConfig(TrainingConfig):
     options: dict[str, Any] = Field(default_factory=dict)
     unsharp: Unsharp | None = None
     steps: int = Field(ge=1)
-    crop: Size = (128, 128)
+    crop: PatchSize = (128, 128)
     batch: int = Field(default=4, ge=1)
     gaps: tuple[Positive, ...] = Field(default=(1,), min_length=1)
     optimiser: Optimiser = Optimiser(learning_rate=1e-3)
     loss: Literal["mse", "l1"] = "mse"
     is_balanced: bool = True
     precision: Literal["float32", "bfloat16"] = "float32"
-    patch: Size = (256, 256)
+    patch: PatchSize = (256, 256)
     overlap: tuple[int, int] = (32, 32)
 
     @model_validator(mode="after")

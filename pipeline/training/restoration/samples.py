@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.errors import BadInput, raise_all
-from pipeline.training.raw import drawn
+from pipeline.training.raw import drawn_volume
 from pipeline.training.restoration.config import RestorationConfig
 from pipeline.training.restoration.volumes import Stack
 
@@ -65,11 +65,11 @@ class Samples:
         for _ in range(_TRIES):
             frames, fraction = self._drawn(rng)
             if (frames == 0).mean(axis=(1, 2)).max() <= _EMPTY:
-                return augmented(frames, fraction, rng)
+                return flipped(frames, fraction, rng)
         raise BadInput("volumes", "they hold tissue", f"{_TRIES} crops drawn from them were mostly zeros", "Crop them.")
 
     def _drawn(self, rng: np.random.Generator) -> tuple[NDArray[np.uint8], float]:
-        raw = drawn(rng, self._stacks).raw
+        raw = drawn_volume(rng, self._stacks).raw
         if self._config.channels == 1:
             distances, fraction = [0, 1], 0.0
         else:
@@ -82,7 +82,7 @@ class Samples:
         return window[distances], fraction
 
 
-def augmented(frames: NDArray[np.uint8], fraction: float, rng: np.random.Generator) -> tuple[NDArray[np.uint8], float]:
+def flipped(frames: NDArray[np.uint8], fraction: float, rng: np.random.Generator) -> tuple[NDArray[np.uint8], float]:
     """Flips, transposition, and the exchange of the slices before and after (with two frames: of input and target)."""
     if rng.random() < 0.5:
         order = [1, 0, *range(2, len(frames))]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.model.device import device_of
-from pipeline.training.record.log import Progress, TrainingLog
+from pipeline.training.record.log import TrainingLog, TrainingProgress
 from pipeline.training.restoration.config import RestorationConfig
 from pipeline.training.restoration.export import export
 from pipeline.training.restoration.loop import RestorationRun
@@ -17,7 +17,7 @@ from pipeline.training.restoration.volumes import Stack, load_stack
 from pipeline.training.session import made_output, stoppable
 
 
-def train(config: RestorationConfig, progress: Progress | None = None) -> Path:
+def train(config: RestorationConfig, progress: TrainingProgress | None = None) -> Path:
     """Train, or go on training, and write NAME.json and NAME.safetensors into the output directory.
 
     On a CPU the weights have the same bits after a kill, for one number of torch's threads.

@@ -5,19 +5,19 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.model.spec import Thresholds
-from pipeline.training.record.examples import Example
-from pipeline.training.segmentation.validation import Maps, can_label, segmented
+from pipeline.training.record.examples import ValidationExample
+from pipeline.training.segmentation.validation import PredictedMaps, can_label, segmented
 from pipeline.training.segmentation.volumes import LabelledVolume
 
 _SIDE = 320
 """Voxels in the plane, at most."""
 
 
-def example_of(volume: LabelledVolume, maps: Maps, chosen: Thresholds) -> Example:
+def example_of(volume: LabelledVolume, maps: PredictedMaps, chosen: Thresholds) -> ValidationExample:
     """The middle slices of a validation volume, cut in the plane to where most foreground is."""
     z, y, x = (slice(*span) for span in _telling_box(volume))
     made = segmented(maps, chosen, volume.voxel_size_nm) if can_label() else np.zeros(volume.raw.shape, np.uint32)
-    return Example(
+    return ValidationExample(
         name=volume.name,
         raw=volume.raw[z, y, x],
         truth=volume.instances[z, y, x],

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pipeline.errors import BadInput, raise_all
 from pipeline.training.augment import Augmentation, augmented, window
-from pipeline.training.raw import drawn
+from pipeline.training.raw import drawn_volume
 from pipeline.training.segmentation.config import TrainConfig
 from pipeline.training.segmentation.targets import MARGIN, targets
 from pipeline.training.segmentation.volumes import LabelledVolume
@@ -62,7 +62,7 @@ class Samples:
         return raw[inner], targets(instances)[inner]
 
     def _chosen(self, rng: np.random.Generator, step: int) -> LabelledVolume:
-        return drawn(rng, [volume for volume in self.volumes if volume.from_step <= step])
+        return drawn_volume(rng, [volume for volume in self.volumes if volume.from_step <= step])
 
     def _window(
         self, rng: np.random.Generator, volume: LabelledVolume, crop: Triple, size: Triple

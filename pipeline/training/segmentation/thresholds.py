@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.evaluation.mask import mask_ious
 from pipeline.model.spec import Thresholds
-from pipeline.training.segmentation.validation import Maps, can_label, mean_score, scores
+from pipeline.training.segmentation.validation import PredictedMaps, can_label, mean_score, scores
 from pipeline.training.segmentation.volumes import LabelledVolume
 
 SEMANTIC = (0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97)
@@ -18,7 +18,7 @@ QUICK = (0.3, 0.5, 0.8)
 """Boundary thresholds tried on the way; all of `SEMANTIC` and `BOUNDARY` are at the end."""
 
 
-def tuned(maps: Sequence[Maps], volumes: Sequence[LabelledVolume], quick: bool = False) -> Thresholds:
+def tuned(maps: Sequence[PredictedMaps], volumes: Sequence[LabelledVolume], quick: bool = False) -> Thresholds:
     """The thresholds with the best mean score over the volumes; each volume counts the same.
 
     First the mask, by its IoU; then, with that mask, the seeds, by IoU, AP-50 and AP-75 of the instances.
@@ -40,6 +40,6 @@ def tuned(maps: Sequence[Maps], volumes: Sequence[LabelledVolume], quick: bool =
     return max(choices, key=lambda chosen: _score(maps, volumes, chosen))
 
 
-def _score(maps: Sequence[Maps], volumes: Sequence[LabelledVolume], chosen: Thresholds) -> float:
+def _score(maps: Sequence[PredictedMaps], volumes: Sequence[LabelledVolume], chosen: Thresholds) -> float:
     found = [scores(one, volume, chosen) for one, volume in zip(maps, volumes, strict=True)]
     return mean_score(found) + float(np.mean([one["ap50"] for one in found])) / 2

@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from pipeline.training.record.examples import write_examples
-from pipeline.training.record.log import Progress, TrainingLog
+from pipeline.training.record.log import TrainingLog, TrainingProgress
 from pipeline.training.segmentation.config import TrainConfig
 from pipeline.training.segmentation.examples import example_of
 from pipeline.training.segmentation.export import export, keep_code
@@ -17,12 +17,12 @@ from pipeline.training.segmentation.samples import Samples
 from pipeline.training.segmentation.shards import shard_count
 from pipeline.training.segmentation.start import checked_network, initial_weights, multiple_of
 from pipeline.training.segmentation.thresholds import tuned
-from pipeline.training.segmentation.validation import Maps, mean_score, predicted, require_scorable, scores
+from pipeline.training.segmentation.validation import PredictedMaps, mean_score, predicted, require_scorable, scores
 from pipeline.training.segmentation.volumes import LabelledVolume, load_volume
 from pipeline.training.session import made_output, stoppable
 
 
-def train(config: TrainConfig, progress: Progress | None = None) -> Path:
+def train(config: TrainConfig, progress: TrainingProgress | None = None) -> Path:
     """Train, or go on training, and write NAME.json and NAME.safetensors into the output directory.
 
     On a CPU the weights have the same bits after a kill, for any number of threads and processes.
@@ -69,7 +69,7 @@ class Validation:
             self._score(self._run, _maps_of(self._run, self._volumes))
         self._told.draw()
 
-    def _score(self, run: TrainingRun, maps: Sequence[Maps]) -> None:
+    def _score(self, run: TrainingRun, maps: Sequence[PredictedMaps]) -> None:
         chosen = tuned(maps, self._volumes, quick=True)
         pairs = list(zip(self._volumes, maps, strict=True))
         found = [(volume.name, scores(one, volume, chosen)) for volume, one in pairs]
@@ -77,7 +77,7 @@ class Validation:
         write_examples(run.output, run.step, [example_of(volume, one, chosen) for volume, one in pairs])
 
 
-def _maps_of(run: TrainingRun, volumes: Sequence[LabelledVolume]) -> list[Maps]:
+def _maps_of(run: TrainingRun, volumes: Sequence[LabelledVolume]) -> list[PredictedMaps]:
     return [predicted(run.average, volume, run.config, run.device) for volume in volumes]
 
 

@@ -29,7 +29,7 @@ from pipeline.training.sources import Triple
 Map = NDArray[np.uint8]
 
 
-class Maps(NamedTuple):
+class PredictedMaps(NamedTuple):
     """Predicted probabilities of one volume, uint8 (z, y, x)."""
 
     semantic: Map
@@ -50,7 +50,7 @@ class _Trained:
         return result
 
 
-def predicted(network: nn.Module, volume: LabelledVolume, config: TrainConfig, device: torch.device) -> Maps:
+def predicted(network: nn.Module, volume: LabelledVolume, config: TrainConfig, device: torch.device) -> PredictedMaps:
     """The maps that `teramito run` would store for this volume at the model's voxel size.
 
     Raises:
@@ -59,7 +59,7 @@ def predicted(network: nn.Module, volume: LabelledVolume, config: TrainConfig, d
     op = predict_op(volume, config, multiple_of(network, config.architecture))
     box = Box.of_shape(op.extent)
     semantic, boundary, _ = op(volume.raw, box, box, partial(_looked_up, volume.table), _Trained(network, device))
-    return Maps(semantic, boundary)
+    return PredictedMaps(semantic, boundary)
 
 
 def _looked_up(table: NDArray[np.float32], grey: Map) -> NDArray[np.float32]:
@@ -96,7 +96,7 @@ def predict_op(volume: LabelledVolume, config: TrainConfig, multiple: Triple) ->
     return PredictOp(extent, (1, 1, 1), patch, overlap, "bump")
 
 
-def segmented(maps: Maps, chosen: Thresholds, voxel_size_nm: tuple[float, float, float]) -> NDArray[np.uint64]:
+def segmented(maps: PredictedMaps, chosen: Thresholds, voxel_size_nm: tuple[float, float, float]) -> NDArray[np.uint64]:
     """Maps to instances as the default preset does: 6-connected seeds, grown through the mask, small ones dropped."""
     settings = InstanceSettings(
         seed_above=chosen.seed_semantic,
@@ -113,7 +113,7 @@ def can_label() -> bool:
     return find_spec("cc3d") is not None or find_spec("scipy") is not None
 
 
-def scores(maps: Maps, volume: LabelledVolume, chosen: Thresholds) -> dict[str, Any]:
+def scores(maps: PredictedMaps, volume: LabelledVolume, chosen: Thresholds) -> dict[str, Any]:
     """`iou`, `dice` of the mask and, where instances can be made, `ap50`, `ap75` and their number.
 
     The same numbers as `teramito evaluate` prints for the segmentation; without instances iou and dice are the mask's.

@@ -58,7 +58,7 @@ def load_volume(source: Source, config: TrainConfig) -> LabelledVolume:
     if grey_levels is None:
         grey_levels = histogram(raw)  # before the reduction, as inference takes it
     if source.downsample != (1, 1, 1):
-        raw, instances = block_mean(raw, source.downsample), block_mode(instances, source.downsample)
+        raw, instances = mean_grey(raw, source.downsample), block_mode(instances, source.downsample)
     size = [float(nm * factor) for nm, factor in zip(voxel_size_nm, source.downsample, strict=True)]
     _warn_of_size(name_of(source), size, config)
     return _volume(name_of(source), raw, instances, (size[0], size[1], size[2]), grey_levels, source, config)
@@ -211,7 +211,7 @@ def _require_both_classes(name: str, instances: NDArray[np.int32]) -> None:
         )
 
 
-def block_mean(raw: NDArray[np.uint8], factors: Triple) -> NDArray[np.uint8]:
+def mean_grey(raw: NDArray[np.uint8], factors: Triple) -> NDArray[np.uint8]:
     """Mean of each block of voxels, rounded to the nearest grey level; what fills no whole block is cut off."""
     blocks = _blocks(raw, factors).astype(np.float32)
     mean: NDArray[np.uint8] = np.rint(blocks.mean(axis=-1)).astype(np.uint8)
