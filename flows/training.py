@@ -30,7 +30,7 @@ from pipeline.training.record.curves import CURVES
 from pipeline.training.record.history import Entry
 from pipeline.training.record.log import TrainingProgress
 from pipeline.training.session import output_of
-from pipeline.training.task import TaskConfig, kind_of, train_task
+from pipeline.training.task import TaskConfig, task_of, train_task
 
 PROGRESS_KEY, CURVES_KEY, RESULT_KEY = "training-progress", "training-curves", "training-result"
 # What a person at a terminal sees beside Prefect's pages; none where a Prefect worker runs the flow.
@@ -40,7 +40,7 @@ _LOG = logging.getLogger(__name__)
 
 def from_form(value: Any) -> Any:
     """Values of a form or an API as the configuration takes them from a file: its arrays are tuples."""
-    return kind_of(value).model_validate_json(json.dumps(value)) if isinstance(value, dict) else value
+    return task_of(value).model_validate_json(json.dumps(value)) if isinstance(value, dict) else value
 
 
 @flow(name="train-network", flow_run_name=run_name, persist_result=False, validate_parameters=True)

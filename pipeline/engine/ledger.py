@@ -25,7 +25,7 @@ from pipeline.engine.stage import BlockResult, failed
 from pipeline.errors import RunConflict
 
 FSYNC_SECONDS = 1.0
-UNREADABLE = "unreadable"
+_UNREADABLE = "unreadable"
 SHOWN_BYTES = 60  # of a damaged line
 LINE = re.compile(rb"(\d{1,18}) (?:\d{1,18}(?: \d{1,18}){3}|! .*)\n")
 REPLAY_BYTES = 2**22  # read at a time: a ledger of 10^6 blocks (20 MB) is reopened in under a second, in little memory
@@ -243,7 +243,7 @@ def _of_a_block(line: bytes, size: int) -> BlockResult:
 def _line(result: BlockResult) -> str:
     if result.error is not None:
         # JSON in ASCII has no line break, whatever the path.
-        fields = "" if result.unreadable is None else f"\t{json.dumps({UNREADABLE: result.unreadable})}"
+        fields = "" if result.unreadable is None else f"\t{json.dumps({_UNREADABLE: result.unreadable})}"
         return f"{result.number} ! {' '.join(result.error.split())}{fields}\n"
     times = " ".join(f"{seconds * 1000:.0f}" for seconds in (result.read_s, result.op_s, result.write_s))
     return f"{result.number} {result.count} {times}\n"
@@ -263,7 +263,7 @@ def _reason(text: str) -> tuple[str, str | None]:
     """Why a block failed, and the path of what it could not read, if the line names one."""
     reason, _, fields = text.partition("\t")
     try:
-        path = json.loads(fields)[UNREADABLE]
+        path = json.loads(fields)[_UNREADABLE]
     except (ValueError, LookupError, TypeError):
         return text, None
     return (reason, path) if isinstance(path, str) else (text, None)

@@ -15,20 +15,20 @@ from pipeline.errors import BadInput
 from pipeline.model.pinned import PinnedSpec
 from pipeline.model.tensors import from_bytes
 
-Spec = TypeVar("Spec", bound=PinnedSpec)
-Network = TypeVar("Network", bound="LoadedNetwork")  # type: ignore[type-arg]
+_Spec = TypeVar("_Spec", bound=PinnedSpec)
+_Network = TypeVar("_Network", bound="LoadedNetwork")  # type: ignore[type-arg]
 
 
 @dataclass(frozen=True)
-class LoadedNetwork(Generic[Spec]):
+class LoadedNetwork(Generic[_Spec]):
     """A network ready for inference, on its device; may be called from several threads."""
 
-    spec: Spec
+    spec: _Spec
     network: nn.Module
     device: torch.device
 
 
-class Once(Generic[Network]):
+class Once(Generic[_Network]):
     """Loads each specification once a device; every later call in this process gives the same object.
 
     Args:
@@ -36,12 +36,12 @@ class Once(Generic[Network]):
         load: reads the specification at a path, for a device.
     """
 
-    def __init__(self, path_of: Callable[[str | Path], Path], load: Callable[[Path, torch.device], Network]) -> None:
+    def __init__(self, path_of: Callable[[str | Path], Path], load: Callable[[Path, torch.device], _Network]) -> None:
         self._path_of, self._load = path_of, load
-        self._loaded: dict[tuple[Path, str], Network] = {}
+        self._loaded: dict[tuple[Path, str], _Network] = {}
         self._one_at_a_time = threading.Lock()
 
-    def __call__(self, name_or_path: str | Path, device: str) -> Network:
+    def __call__(self, name_or_path: str | Path, device: str) -> _Network:
         """The network of a shipped name or of a .json specification."""
         key = (self._path_of(name_or_path).resolve(), device)
         with self._one_at_a_time:

@@ -9,33 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.arrays import Float32
 from pipeline.engine.stage import BlockStage, Stopwatch
-from pipeline.errors import BadInput
 from pipeline.grid import Block
 from pipeline.image.grey import GreyScale, require_finite
-from pipeline.model.device import picked_device
 from pipeline.model.ensemble import Member
-from pipeline.model.load import LoadedModel, load_model
 from pipeline.model.normalisation import Statistics
-from pipeline.model.slot import compute_slot
+from pipeline.model.ready import SlottedModel, ready_model
 from pipeline.model.spec import ModelSpec
 from pipeline.predict.op import Input, PredictOp
 from pipeline.predict.tta import variants
 from pipeline.store.tables import open_table
 from pipeline.store.volume import Volume
-
-
-@dataclass(frozen=True, slots=True)
-class SlottedModel:
-    """A loaded model that computes for one thread of the process at a time, while others read and write."""
-
-    model: LoadedModel
-
-    def predict(self, patches: Float32) -> Float32:
-        """(N, 1, D, H, W) normalised raw -> (N, 2, D, H, W) probabilities."""
-        with compute_slot():
-            return self.model.predict(patches)
 
 
 @dataclass(frozen=True)
@@ -108,16 +92,7 @@ class PredictStage(BlockStage):
         if self.levels is not None:
             statistics = member.spec.normalisation.statistics(np.asarray(open_table(self.levels)))
         normalise = partial(member.spec.normalisation.apply, statistics=statistics)
-        return Input(normalise, SlottedModel(self._network(member)))
+        return Input(normalise, self._network(member))
 
-    def _network(self, member: Member) -> LoadedModel:
-        model = load_model(member.model, picked_device(self.device))
-        if model.spec.sha256 != member.spec.sha256:
-            # A worker outlives a run, and keeps the model it has read first.
-            raise BadInput(
-                f"model {member.model} with the weights {model.spec.sha256[:12]}",
-                f"every worker computes with the weights the run was planned with, {member.spec.sha256[:12]}",
-                "the file was replaced after this worker had loaded it, or lies elsewhere on its machine",
-                "Restart the workers.",
-            )
-        return model
+    def _network(self, member: Member) -> SlottedModel:
+        return ready_model(member.model, member.spec, self.device)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
+from pipeline.model.pinned import STRICT
 from pipeline.training.optimiser import Optimiser
-from pipeline.training.sources import STRICT
 
 
 class TrainingConfig(BaseModel):

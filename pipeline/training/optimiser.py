@@ -6,7 +6,7 @@ import math
 
 from pydantic import BaseModel, Field
 
-from pipeline.training.sources import STRICT
+from pipeline.model.pinned import STRICT
 
 
 class Optimiser(BaseModel):

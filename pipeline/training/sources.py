@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
+
+from pipeline.model.pinned import STRICT
 
 Triple = tuple[int, int, int]
 Positive = Annotated[int, Field(ge=1)]
 Nanometres = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 VoxelSize = tuple[Nanometres, Nanometres, Nanometres]
-STRICT = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
 class RawSource(BaseModel):

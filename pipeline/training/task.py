@@ -15,7 +15,7 @@ from pipeline.training.segmentation.config import TrainConfig
 TaskConfig = TrainConfig | RestorationConfig
 
 
-def kind_of(values: Any) -> type[TrainConfig] | type[RestorationConfig]:
+def task_of(values: Any) -> type[TrainConfig] | type[RestorationConfig]:
     """The model that such keys and values belong to."""
     return RestorationConfig if isinstance(values, Mapping) and "task" in values else TrainConfig
 
@@ -28,7 +28,7 @@ def read_task(path: Path) -> TaskConfig:
     """
     text = as_json(path)
     try:
-        kind = kind_of(json.loads(text))
+        kind = task_of(json.loads(text))
     except ValueError:
         kind = TrainConfig  # says what is wrong with the JSON
     return checked(text, kind, path)

@@ -8,34 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.arrays import Array, Bool, Float32, UInt8
+from pipeline.arrays import Array, Bool, UInt8
 from pipeline.denoise.ops.restore import Restored, RestoreOp
 from pipeline.denoise.ops.slices import normalised
 from pipeline.denoise.relevelling import RELEVEL_VERSION, Relevelling
 from pipeline.engine.stage import BlockStage, Stopwatch
-from pipeline.errors import BadInput
 from pipeline.geometry import Box
 from pipeline.grid import Block
 from pipeline.image.grey import GreyScale, grey_levels, require_finite
 from pipeline.image.mask import CoarseMask
-from pipeline.model.device import picked_device
-from pipeline.model.restorer import LoadedRestorer, load_restorer
+from pipeline.model.ready import SlottedRestorer, ready_restorer
 from pipeline.model.restorer_spec import RestorerSpec
-from pipeline.model.slot import compute_slot
 from pipeline.store.tables import BlockTables, open_table
 from pipeline.store.volume import Volume
-
-
-@dataclass(frozen=True, slots=True)
-class SlottedRestorer:
-    """A loaded restorer that computes for one thread of the process at a time, while others read and write."""
-
-    restorer: LoadedRestorer
-
-    def restore(self, inputs: Float32, fraction: Float32 | None) -> Float32:
-        """(N, C, H, W) grey levels 0..1 and (N, H, W) places in the gap -> (N, H, W) grey levels 0..1."""
-        with compute_slot():
-            return self.restorer.restore(inputs, fraction)
 
 
 @dataclass(frozen=True)
@@ -125,7 +110,7 @@ class RestoreStage(BlockStage):
             raw = self._read(read)
         with watch("op"):
             grey = self._levelled(self._given(raw, read), read)
-            return self.op(grey, damaged, read, part, SlottedRestorer(self._network()), wanted)
+            return self.op(grey, damaged, read, part, self._network(), wanted)
 
     def _read(self, box: Box) -> Array:
         raw = self.source.read(box)
@@ -142,17 +127,8 @@ class RestoreStage(BlockStage):
             return grey
         return normalised(grey, open_table(self.slices)[box.start[0] : box.stop[0]])
 
-    def _network(self) -> LoadedRestorer:
-        restorer = load_restorer(self.model, picked_device(self.device))
-        if restorer.spec.sha256 != self.spec.sha256:
-            # A worker outlives a run, and keeps the restorer it has read first.
-            raise BadInput(
-                f"restorer {self.model} with the weights {restorer.spec.sha256[:12]}",
-                f"every worker computes with the weights the run was planned with, {self.spec.sha256[:12]}",
-                "the file was replaced after this worker had loaded it, or lies elsewhere on its machine",
-                "Restart the workers.",
-            )
-        return restorer
+    def _network(self) -> SlottedRestorer:
+        return ready_restorer(self.model, self.spec, self.device)
 
 
 def _rows(first: int, replaced: Array, left: Array) -> dict[str, Array]:

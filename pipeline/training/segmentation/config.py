@@ -9,12 +9,13 @@ from pydantic import BaseModel, Field, model_validator
 
 from pipeline.model.normalisation import Normalisation
 from pipeline.model.options import OPTIONS, NoOptions, Options
+from pipeline.model.pinned import STRICT
 from pipeline.training.augment import Augmentation
 from pipeline.training.config import TrainingConfig
 from pipeline.training.optimiser import Optimiser
 from pipeline.training.reading import as_json, checked
 from pipeline.training.segmentation.loss import Loss
-from pipeline.training.sources import STRICT, PhantomSource, Positive, Source, Triple, VolumeSource, VoxelSize
+from pipeline.training.sources import PhantomSource, Positive, Source, Triple, VolumeSource, VoxelSize
 
 __all__ = ["Optimiser", "PhantomSource", "Source", "TrainConfig", "TrainStage", "VolumeSource", "read_config"]
 
