@@ -33,7 +33,7 @@ from pipeline.evaluation.inputs import block_of, full_address, negative, require
 from pipeline.evaluation.results import clear, is_comparison, require_unchanged_volumes
 from pipeline.evaluation.scores import PRESETS, Scoring, instance_scores
 from pipeline.evaluation.stage import OverlapStage
-from pipeline.geometry import FloatVec3, Vec3
+from pipeline.geometry import FloatVec3, Triple
 from pipeline.grid import BlockGrid
 from pipeline.store.identity import digest, identity, stored_files
 from pipeline.store.volume import Volume
@@ -107,7 +107,7 @@ def comparison(config: EvaluateConfig) -> Comparison:
 
 
 def compared(
-    prediction: Volume, truth: Volume, block: Vec3 | None = None, output: RunDirectory | None = None
+    prediction: Volume, truth: Volume, block: Triple | None = None, output: RunDirectory | None = None
 ) -> Comparison:
     """Two volumes of labels as a comparison, by default in blocks that follow their chunks.
 
@@ -122,7 +122,7 @@ def evaluate(
     prediction: Volume,
     truth: Volume,
     scoring: Scoring = PRESETS["mitoem"],
-    block: Vec3 | None = None,
+    block: Triple | None = None,
     executor: Executor | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, float]:
@@ -147,7 +147,7 @@ def evaluate(
 def contingency(
     prediction: Volume,
     truth: Volume,
-    block: Vec3 | None = None,
+    block: Triple | None = None,
     executor: Executor | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Contingency:

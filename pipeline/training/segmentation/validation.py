@@ -93,7 +93,7 @@ def predict_op(volume: LabelledVolume, config: TrainConfig, multiple: Triple) ->
             "Give a larger volume.",
         )
     overlap = vec3(min(o, p // 2) if p < e else 0 for o, p, e in zip(config.overlap, patch, extent, strict=True))
-    return PredictOp(extent, (1, 1, 1), patch, overlap, "bump")
+    return PredictOp(extent, vec3((1, 1, 1)), patch, overlap, "bump")
 
 
 def segmented(maps: Maps, chosen: Thresholds, voxel_size_nm: tuple[float, float, float]) -> NDArray[np.uint64]:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import BadInput
+from pipeline.geometry import vec3
 from pipeline.model.normalisation import histogram
 from pipeline.training.raw import Size, existing, name_of, slices, stored_grey, uint8_grey
 from pipeline.training.segmentation.config import TrainConfig
@@ -81,7 +82,7 @@ def _warn_of_size(name: str, size: Sequence[float], config: TrainConfig) -> None
 def _phantom(source: PhantomSource, config: TrainConfig) -> LabelledVolume:
     from pipeline.phantom import Phantom  # needs more packages than training on real volumes does
 
-    phantom = Phantom(source.shape, source.phantom_seed, config.voxel_size_nm)
+    phantom = Phantom(vec3(source.shape), source.phantom_seed, config.voxel_size_nm)
     raw, ids = phantom.both(phantom.box)
     name = f"phantom/{source.phantom_seed}"
     return _volume(name, raw, _renumbered(ids), config.voxel_size_nm, histogram(raw), source, config)
