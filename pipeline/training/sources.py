@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Triple = tuple[int, int, int]
+from pipeline.geometry import Triple
+from pipeline.settings import SizeNm
+
 Positive = Annotated[int, Field(ge=1)]
-Nanometres = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
-VoxelSize = tuple[Nanometres, Nanometres, Nanometres]
 STRICT = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
@@ -30,7 +30,7 @@ class RawSource(BaseModel):
 
     raw: str
     z_range: tuple[int, int] | None = None
-    voxel_size_nm: VoxelSize | None = None
+    voxel_size_nm: SizeNm | None = None
     weight: float = Field(default=1.0, ge=0.0)
 
 

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.geometry import vec3
+from pipeline.geometry import Box, vec3
 from pipeline.training.augment.compose import AUGMENTATIONS, augmented, window
 from pipeline.training.augment.settings import Augmentation
 from pipeline.training.augment.warp import centre
@@ -85,7 +85,6 @@ def _settings(name: str) -> Augmentation:
 
 
 def _tissue(shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
-    from pipeline.geometry import Box
     from pipeline.phantom import Phantom
 
     start = vec3((10, 200 - shape[1] // 2, 200 - shape[2] // 2))
