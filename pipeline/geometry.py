@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import SupportsIndex
 
 Triple = tuple[int, int, int]  # three plain integers z, y, x, as settings hold them
 FloatVec3 = tuple[float, float, float]
@@ -83,8 +84,8 @@ def _three(value: Triple | int) -> Triple:
     return (value, value, value) if isinstance(value, int) else value
 
 
-def vec3(values: Iterable[int]) -> Vec3:
-    """Three integers z, y, x from any iterable of three; ValueError for another number of them."""
+def vec3(values: Iterable[SupportsIndex]) -> Vec3:
+    """Three integers z, y, x from any iterable of three, also of numpy's; ValueError for another number of them."""
     z, y, x = values
     return Vec3((int(z), int(y), int(x)))
 

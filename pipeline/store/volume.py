@@ -49,6 +49,10 @@ class Volume:
     offset_nm: FloatVec3 = (0.0, 0.0, 0.0)
     origin: Vec3 = ORIGIN
 
+    def __post_init__(self) -> None:
+        for name in ("shape", "chunks", "origin"):  # plain tuples are taken too: they have no arithmetic
+            object.__setattr__(self, name, vec3(getattr(self, name)))
+
     @property
     def box(self) -> Box:
         """The whole volume in its own voxels."""
