@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import tissue
-from pipeline.geometry import FloatVec3, Vec3
+from pipeline.geometry import FloatVec3, Triple, vec3
 from pipeline.instances.ops.label import label
 from pipeline.phantom import Phantom
 from pipeline.phantom.damage import KINDS, Damage, plant
@@ -49,7 +49,7 @@ class Labelled:
     def nearest_kinds(self, strength: float, seed: int) -> list[str]:
         """For each slice of what ``planted`` gives, the kind of the damage that is nearest to it."""
         z, y, x = self.raw.shape
-        damage = Damage((z, y, x), self.voxel_size_nm, seed, strength, KINDS, self.spacing)
+        damage = Damage(vec3((z, y, x)), self.voxel_size_nm, seed, strength, KINDS, self.spacing)
         events = {at: event.kind for at in range(z) if (event := damage.event(at))}
         return [events[min(events, key=lambda at: (abs(at - here), at))] for here in range(z)]
 
@@ -87,9 +87,9 @@ def mouse() -> Labelled:
     return Labelled("mouse z 0-19", "trained on, trained on", raw[middle], truth[middle], (40.0, 10.0, 10.0), 4)
 
 
-def phantom(shape: Vec3 = (48, 320, 320)) -> Labelled:
+def phantom(shape: Triple = (48, 320, 320)) -> Labelled:
     """Synthetic tissue of a seed that nothing was trained on."""
-    made = Phantom(shape, 1005)
+    made = Phantom(vec3(shape), 1005)
     raw, truth = made.both(made.box)
     return Labelled("phantom 1005", "test, test", raw, truth, made.voxel_size_nm)
 
@@ -99,7 +99,7 @@ VOLUMES: dict[str, Callable[[], Labelled]] = {"lucchi": lucchi, "fly": fly, "mou
 
 def stored(path: Path, values: NDArray[Any], voxel_size_nm: FloatVec3) -> str:
     """Write an OME-Zarr; its address."""
-    ome_zarr.create(str(path), values.shape, values.shape, (16, 128, 128), str(values.dtype), voxel_size_nm)
+    ome_zarr.create(str(path), vec3(values.shape), vec3(values.shape), (16, 128, 128), str(values.dtype), voxel_size_nm)
     volume = open_volume(str(path))
     volume.write(volume.box, values)
     return str(path)

@@ -21,7 +21,7 @@ from benchmarks import report
 from benchmarks.damage import run_config
 from benchmarks.damaged_volumes import SEED, VOLUMES, Labelled, UInt8, stored
 from flows.drive import run_bare
-from pipeline.geometry import FloatVec3, Vec3
+from pipeline.geometry import FloatVec3, Vec3, vec3
 from pipeline.run.jobs import run_job
 from pipeline.store.volume import open_volume
 
@@ -61,7 +61,7 @@ def ways(volume: Labelled, noise2noise: str | None) -> Iterator[tuple[str, dict[
     nearly_all = np.ones(shape, np.uint8)
     nearly_all[WIDEST_GAP // 2 :: WIDEST_GAP + 1] = 0
     yield "detection", {}, None
-    yield "1 %", {}, squares((shape[0], shape[1], shape[2]), volume.voxel_size_nm)
+    yield "1 %", {}, squares(vec3(shape), volume.voxel_size_nm)
     yield "16 of 17 slices", {"max_gap": WIDEST_GAP}, nearly_all
     if noise2noise is not None:
         yield "noise2noise", {"model": noise2noise}, None

@@ -36,7 +36,7 @@ from pipeline.instances.settings import InstanceSettings
 from pipeline.store.formats.precomputed import create_precomputed
 from pipeline.store.volume import Volume, open_volume
 
-SHAPE, BLOCK = (512, 512, 512), (128, 128, 128)
+SHAPE, BLOCK = vec3((512, 512, 512)), vec3((128, 128, 128))
 PEERS_PYTHON = Path(".venv-peers/bin/python")
 SCRIPTS = Path(__file__).parent / "peers"
 PLAIN = instance_plan(InstanceSettings(grow="none", minimum_voxels=0), VOXEL_SIZE_NM, None)
@@ -128,7 +128,7 @@ class Comparison:
         return measured, stored
 
     def _tiny(self) -> Made:
-        return made_maps(self.folder / "tiny", (32, 32, 32), (16, 16, 16))
+        return made_maps(self.folder / "tiny", vec3((32, 32, 32)), vec3((16, 16, 16)))
 
     def cc3d(self, repeats: int) -> tuple[Measured, npt.NDArray[Any]]:
         """cc3d in memory; its labels."""

@@ -23,6 +23,7 @@ from benchmarks import report
 from benchmarks.label_peers import PLAIN
 from benchmarks.label_run import PARTS, Measured, executor_of, label_blockwise, worker_peaks
 from benchmarks.made_maps import Made, mirrored_maps
+from pipeline.geometry import vec3
 from pipeline.grid import BlockGrid
 
 SIZES = (256, 512, 1024, 2048)
@@ -66,8 +67,8 @@ class Case:
         return row
 
     def _made(self, size: int) -> Made:
-        shape = (size, size, size)
-        maps = mirrored_maps(Path(self.folder) / "tile", shape, (self.tile, self.tile, self.tile))
+        shape = vec3((size, size, size))
+        maps = mirrored_maps(Path(self.folder) / "tile", shape, vec3((self.tile, self.tile, self.tile)))
         return Made(maps, BlockGrid(shape, (self.block, self.block, self.block)))
 
 

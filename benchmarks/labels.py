@@ -25,7 +25,7 @@ from pipeline.instances.presets import instance_plan
 from pipeline.instances.settings import InstanceSettings
 from pipeline.store.volume import Volume
 
-SHAPE, BLOCK = (512, 512, 512), (128, 128, 128)
+SHAPE, BLOCK = vec3((512, 512, 512)), vec3((128, 128, 128))
 TARGET = 4.0
 
 

@@ -91,7 +91,7 @@ class MirroredTile:
     path: str = ""
     format: str = "made"
     dtype: str = "uint8"
-    chunks: Vec3 = (128, 128, 128)
+    chunks: Vec3 = vec3((128, 128, 128))  # noqa: RUF009  immutable
     voxel_size_nm: FloatVec3 = VOXEL_SIZE_NM
     offset_nm: FloatVec3 = (0.0, 0.0, 0.0)
 

@@ -41,7 +41,7 @@ from pipeline.store.tables import open_table
 # Blocks a side, fragments a block (of about 2^25 voxels, as by default): 10^7 and 10^8 in all.
 SIZES = ((11, 7520), (24, 7240))
 IN_MEMORY_UP_TO = 2 * 10**7
-BLOCK = (320, 320, 320)
+BLOCK = vec3((320, 320, 320))
 CHECKED_BLOCKS = 50
 PLAN = instance_plan(InstanceSettings(grow="none", minimum_voxels=0, connectivity=CONNECTIVITY), VOXEL_SIZE_NM, None)
 

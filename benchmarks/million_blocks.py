@@ -40,7 +40,7 @@ from pipeline.store.formats import ome_zarr
 from pipeline.store.tables import open_table
 
 SIDE = 100
-BLOCK = (128, 128, 128)
+BLOCK = vec3((128, 128, 128))
 ONE_IN = 16
 TARGET_S = 15.0
 

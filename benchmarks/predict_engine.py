@@ -38,7 +38,7 @@ from pipeline.predict.op import PredictOp
 from pipeline.predict.stage import PredictStage
 from pipeline.store.volume import Volume
 
-SHAPE, BLOCK, PATCH, OVERLAP = (32, 256, 256), (32, 128, 256), (16, 128, 128), (4, 32, 32)
+SHAPE, BLOCK, PATCH, OVERLAP = map(vec3, ((32, 256, 256), (32, 128, 256), (16, 128, 128), (4, 32, 32)))
 VOXEL_SIZE_NM = (10.0, 10.0, 10.0)
 WIDTHS = (8, 16, 32, 48, 64)  # of mito-v1
 ENGINE_THREADS = 2
@@ -91,7 +91,7 @@ def prepared(folder: Path, sizes: Sizes, model: str) -> PredictStage:
         semantic=semantic,
         boundary=boundary,
         grid=grid,
-        op=PredictOp(sizes.shape, (1, 1, 1), sizes.patch, sizes.overlap, "bump"),
+        op=PredictOp(sizes.shape, vec3((1, 1, 1)), sizes.patch, sizes.overlap, "bump"),
         model=model,
         spec=spec,
         grey=grey,

@@ -19,7 +19,7 @@ from pipeline.grid import Block, BlockGrid
 from pipeline.instances.ops.fragments import FRAGMENT, Rows
 from pipeline.store.tables import BlockTables
 
-STEPS: tuple[Vec3, ...] = ((0, 0, 1), (0, 1, 0), (1, 0, 0), (0, 1, 1), (1, 0, 1), (1, 1, 0))
+STEPS = tuple(map(vec3, ((0, 0, 1), (0, 1, 0), (1, 0, 0), (0, 1, 1), (1, 0, 1), (1, 1, 0))))
 CONNECTIVITY = 18  # edges too
 CELL = 4
 MOST_VOXELS = 1000

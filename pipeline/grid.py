@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from math import prod
 
-from pipeline.geometry import Box, Vec3, vec3
+from pipeline.geometry import Box, Triple, Vec3, vec3
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,7 @@ class Block:
     core: Box
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class BlockGrid:
     """Tiling of ``extent`` (voxels, z, y, x) by blocks of shape ``block``; the last ones may be smaller.
 
@@ -28,15 +29,19 @@ class BlockGrid:
     extent: Vec3
     block: Vec3
 
+    def __init__(self, extent: Triple, block: Triple) -> None:
+        object.__setattr__(self, "extent", vec3(extent))
+        object.__setattr__(self, "block", vec3(block))
+
     @property
     def shape(self) -> Vec3:
         """Blocks per axis, z, y, x."""
-        return vec3(-(-e // b) for e, b in zip(self.extent, self.block, strict=True))
+        return self.extent.ceil_div(self.block)
 
     @property
     def padded_extent(self) -> Vec3:
         """The extent rounded up to whole blocks: the shape of a stored intermediate array."""
-        return vec3(n * b for n, b in zip(self.shape, self.block, strict=True))
+        return self.shape * self.block
 
     def __len__(self) -> int:
         return prod(self.shape)
@@ -50,31 +55,26 @@ class BlockGrid:
         _, ny, nx = self.shape
         return self.at((number // (ny * nx), number // nx % ny, number % nx))
 
-    def at(self, index: Vec3) -> Block:
+    def at(self, index: Triple) -> Block:
         """The block at this z, y, x index."""
-        start = vec3(i * b for i, b in zip(index, self.block, strict=True))
-        core = Box(start, vec3(s + b for s, b in zip(start, self.block, strict=True))).clipped(
-            Box.of_shape(self.extent)
-        )
+        index = vec3(index)
+        start = index * self.block
+        core = Box(start, start + self.block).clipped(Box.of_shape(self.extent))
         return Block(self.number_of(index), index, core)
 
-    def number_of(self, index: Vec3) -> int:
+    def number_of(self, index: Triple) -> int:
         """The number of the block at a z, y, x index."""
         _, ny, nx = self.shape
         return (index[0] * ny + index[1]) * nx + index[2]
 
-    def has(self, index: Vec3) -> bool:
+    def has(self, index: Triple) -> bool:
         """True when the index lies in the grid."""
-        return all(0 <= i < n for i, n in zip(index, self.shape, strict=True))
+        return min(index) >= 0 and vec3(index).all_below(self.shape)
 
     def covering(self, box: Box) -> Iterator[Block]:
         """The blocks whose cores meet ``box``, in order of their numbers."""
         box = box.clipped(Box.of_shape(self.extent))
         if box.is_empty:
-            return
-        low = [a // b for a, b in zip(box.start, self.block, strict=True)]
-        high = [-(-c // b) for c, b in zip(box.stop, self.block, strict=True)]
-        for z in range(low[0], high[0]):
-            for y in range(low[1], high[1]):
-                for x in range(low[2], high[2]):
-                    yield self.at((z, y, x))
+            return iter(())
+        z, y, x = map(range, box.start // self.block, box.stop.ceil_div(self.block))
+        return map(self.at, product(z, y, x))

@@ -13,6 +13,7 @@ from flows.commands.options import Command, NoPrefect, VoxelSizeOption, shape, v
 from flows.commands.runs import execute
 from pipeline.engine.finished import open_complete
 from pipeline.evaluation.blockwise import evaluate
+from pipeline.geometry import vec3
 from pipeline.phantom import Phantom, write_phantom
 from pipeline.phantom.damage import Damage
 from pipeline.run.config import parse_config
@@ -73,7 +74,7 @@ def demo(
     Example: teramito demo --output demo
     """
     root = output.absolute()
-    made = Phantom(DEMO_SHAPE, DEMO_SEED)
+    made = Phantom(vec3(DEMO_SHAPE), DEMO_SEED)
     if not (root / "phantom" / "done").exists():
         write_phantom(str(root / "phantom"), made, progress=_counter("phantom"))
         (root / "phantom" / "done").touch()

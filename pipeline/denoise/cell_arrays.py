@@ -21,8 +21,7 @@ def cell_grid(extent: Vec3, cell: Vec3) -> BlockGrid:
     """The blocks of a volume of ``extent`` voxels, in cells; also the chunks of the arrays of cells."""
     _, y, x = cell
     slices = min(MOST_SLICES, max(1, _READ // (CELLS * CELLS * y * x)))
-    cells = vec3(-(-n // c) for n, c in zip(extent, cell, strict=True))
-    return BlockGrid(cells, (slices, CELLS, CELLS))
+    return BlockGrid(vec3(extent).ceil_div(cell), (slices, CELLS, CELLS))
 
 
 def cell_volume(url: str, source: Volume, cell: Vec3) -> Volume:

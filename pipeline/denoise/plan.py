@@ -10,7 +10,7 @@ from pipeline.denoise.ops.damage import BITS
 from pipeline.denoise.ops.restore import RestoreOp
 from pipeline.denoise.settings import DenoiseSettings
 from pipeline.errors import BadInput
-from pipeline.geometry import FloatVec3, Vec3
+from pipeline.geometry import FloatVec3, Vec3, vec3
 from pipeline.grid import BlockGrid
 from pipeline.image.mask import CoarseMask, open_mask
 from pipeline.model.restorer_spec import RestorerSpec, load_restorer_spec, restorer_path
@@ -21,7 +21,7 @@ from pipeline.store.volume import Volume
 # the true mask), 0.002 relevelled. Lucchi at 5 nm gains from replacing all. Between 10 and 40 nm nothing was measured.
 THICK_NM = 20.0
 RELEVELLED_WHERE_THICK = ("blur", "intensity")
-_SCANNED: Vec3 = (16, 512, 512)  # voxels of a mask read at once while a sound one is looked for
+_SCANNED = vec3((16, 512, 512))  # voxels of a mask read at once while a sound one is looked for
 
 
 @dataclass(frozen=True, slots=True)

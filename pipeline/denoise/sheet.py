@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 from textwrap import fill
@@ -138,7 +138,7 @@ def _plane(stage: RestoreStage, box: Box, z: int) -> NDArray[np.generic] | None:
 
 
 def _at(box: Box, z: int) -> Box:
-    return replace(box, start=(z, *box.start[1:]), stop=(z + 1, *box.stop[1:]))
+    return Box((z, *box.start[1:]), (z + 1, *box.stop[1:]))
 
 
 def _drawn(pictures: Sequence[Picture], title: str, pixel: tuple[float, float]) -> Figure:

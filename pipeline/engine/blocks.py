@@ -5,21 +5,21 @@ from __future__ import annotations
 from math import prod
 
 from pipeline.errors import BadInput
-from pipeline.geometry import Vec3, vec3
+from pipeline.geometry import Triple, Vec3, vec3
 
 # Growth, the hungriest stage, holds about 40 bytes a voxel of a block: 1.3 GB for each thread of a worker.
 DEFAULT_BLOCK_VOXELS = 2**25
-DEFAULT_PATCH = (32, 128, 128)  # where no network says another
+DEFAULT_PATCH = vec3((32, 128, 128))  # where no network says another
 LARGEST_BLOCK_VOXELS = 2**31  # at most half are fragments, a checkerboard: a quarter of what uint32 labels count
 CHUNK_LIMIT = 128
 
 
-def chunk_shape(block: Vec3) -> Vec3:
+def chunk_shape(block: Triple) -> Vec3:
     """Chunks that divide the blocks: per axis the largest divisor of at most 128, or the whole block."""
     return vec3(_chunk_length(length) for length in block)
 
 
-def default_block(extent: Vec3, patch: Vec3 = DEFAULT_PATCH) -> Vec3:
+def default_block(extent: Triple, patch: Triple = DEFAULT_PATCH) -> Vec3:
     """The fewest blocks of at most 2^25 voxels: the axis with the most patches is halved again and again.
 
     Every block face costs patches that both neighbours compute, so blocks are as large as memory allows, and as many
@@ -36,14 +36,14 @@ def default_block(extent: Vec3, patch: Vec3 = DEFAULT_PATCH) -> Vec3:
     return block
 
 
-def _sides(extent: Vec3, parts: list[int]) -> Vec3:
-    steps = [16 if n == 1 else 64 for n in parts]
-    return vec3(-(-e // (n * s)) * s for e, n, s in zip(extent, parts, steps, strict=True))
+def _sides(extent: Triple, parts: list[int]) -> Vec3:
+    steps = vec3(16 if n == 1 else 64 for n in parts)
+    return vec3(extent).ceil_div(steps * vec3(parts)) * steps
 
 
-def block_shape(given: Vec3 | None, extent: Vec3, patch: Vec3 = DEFAULT_PATCH) -> Vec3:
+def block_shape(given: Triple | None, extent: Triple, patch: Triple = DEFAULT_PATCH) -> Vec3:
     """The block the user gave, or the default for this extent; refused when its labels would not fit."""
-    block = given or default_block(extent, patch)
+    block = vec3(given) if given else default_block(extent, patch)
     if prod(block) > LARGEST_BLOCK_VOXELS:
         raise BadInput(
             f"block.shape={list(block)}",

@@ -6,13 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.settings import Count, PositiveVec3, Settings
+from pipeline.settings import Count, PositiveTriple, Settings
 
 
 class BlockSettings(Settings):
     """How the volume is cut."""
 
-    shape: PositiveVec3 | None = Field(
+    shape: PositiveTriple | None = Field(
         None,
         description="Voxels of a block, z y x; any shape. Stored chunks follow it. Chosen from the volume if empty.",
     )

@@ -22,7 +22,7 @@ from pipeline.evaluation.config import EvaluateConfig
 from pipeline.evaluation.inputs import block_of, full_address, require_comparable, segmentation_of
 from pipeline.evaluation.results import clear, is_comparison, require_unchanged_volumes
 from pipeline.evaluation.stage import OverlapStage
-from pipeline.geometry import Vec3
+from pipeline.geometry import Triple
 from pipeline.grid import BlockGrid
 from pipeline.store.formats.address import is_remote
 from pipeline.store.identity import digest, identity, stored_files
@@ -102,7 +102,7 @@ def comparison(config: EvaluateConfig) -> Comparison:
 
 
 def compared(
-    prediction: Volume, truth: Volume, block: Vec3 | None = None, output: RunDirectory | None = None
+    prediction: Volume, truth: Volume, block: Triple | None = None, output: RunDirectory | None = None
 ) -> Comparison:
     """Two volumes of labels as a comparison, by default in blocks that follow their chunks.
 

@@ -40,14 +40,14 @@ def full_address(volume: Volume, given: str) -> str:
 def block_of(prediction: Volume, truth: Volume) -> Vec3:
     """A block of about 2^23 voxels made of whole chunks of both volumes, where these are powers of each other."""
     extent = prediction.shape
-    block = [min(max(p, t), e) for p, t, e in zip(prediction.chunks, truth.chunks, extent, strict=True)]
+    block = [*prediction.chunks.max(truth.chunks).min(extent)]
     while prod(block) > _LARGEST_CHUNK:
         axis = block.index(max(block))
         block[axis] = -(-block[axis] // 2)
     while growing := [axis for axis in range(3) if block[axis] < extent[axis] and 2 * prod(block) <= _BLOCK_VOXELS]:
         axis = min(growing, key=lambda axis: block[axis])
         block[axis] *= 2
-    return vec3(min(b, e) for b, e in zip(block, extent, strict=True))
+    return extent.min(vec3(block))
 
 
 def require_comparable(prediction: Volume, truth: Volume) -> None:

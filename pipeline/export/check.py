@@ -22,7 +22,7 @@ def export_problems(level: ExportLevel) -> list[str]:
         stored = {entry.name.removesuffix(".gz") for entry in os.scandir(folder / key) if entry.name.count("_") == 2}
     except (OSError, ValueError, LookupError) as error:
         return [f"{folder}: its info or chunks are missing ({error})"]
-    chunks = prod(-(-n // c) for n, c in zip(level.target.shape, level.target.chunks, strict=True))
+    chunks = prod(level.target.shape.ceil_div(level.target.chunks))
     if len(stored) < chunks:
         return [f"{chunks - len(stored)} of {chunks} chunks are missing in {folder / key}"]
     return probe(level.source, level.target, PROBES) if level.mip == 0 else []

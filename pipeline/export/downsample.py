@@ -13,27 +13,28 @@ from math import sqrt
 import numpy as np
 
 from pipeline.arrays import Array, Kind
-from pipeline.geometry import FloatVec3, Vec3, float_vec3, vec3
+from pipeline.geometry import ORIGIN, FloatVec3, Triple, Vec3, float_vec3, vec3
 
 MOST_MIPS = 8
 
 
-def mip_factors(voxel_size_nm: FloatVec3, extent: Vec3, chunk: Vec3, most: int = MOST_MIPS) -> list[Vec3]:
+def mip_factors(voxel_size_nm: FloatVec3, extent: Triple, chunk: Triple, most: int = MOST_MIPS) -> list[Vec3]:
     """The factor of each level against the one before, until the volume fits into one chunk; all z, y, x.
 
     An axis is halved when its voxels are at most sqrt(2) times the finest axis'; an axis of one voxel never is.
     """
     factors: list[Vec3] = []
-    while len(factors) < most and any(e > c for e, c in zip(extent, chunk, strict=True)):
+    extent = vec3(extent)
+    while len(factors) < most and not extent.all_at_most(chunk):
         finest = min(s for s, e in zip(voxel_size_nm, extent, strict=True) if e > 1)
         factor = vec3(2 if e > 1 and s <= sqrt(2) * finest else 1 for s, e in zip(voxel_size_nm, extent, strict=True))
         factors.append(factor)
-        extent = vec3(-(-e // f) for e, f in zip(extent, factor, strict=True))
+        extent = extent.ceil_div(factor)
         voxel_size_nm = float_vec3(s * f for s, f in zip(voxel_size_nm, factor, strict=True))
     return factors
 
 
-def downsample(array: Array, factor: Vec3, kind: Kind, lead: Vec3 = (0, 0, 0)) -> Array:
+def downsample(array: Array, factor: Triple, kind: Kind, lead: Triple = ORIGIN) -> Array:
     """One voxel per cell of ``factor`` voxels; cells at the border hold fewer and count only those.
 
     Args:
@@ -54,7 +55,7 @@ def downsample(array: Array, factor: Vec3, kind: Kind, lead: Vec3 = (0, 0, 0)) -
     return _mean(array, factor, lead) if kind == "image" else _majority(array, factor, lead)
 
 
-def _mean(array: Array, factor: Vec3, lead: Vec3) -> Array:
+def _mean(array: Array, factor: Triple, lead: Triple) -> Array:
     if array.dtype.kind in "iu" and array.dtype.itemsize == 8:
         raise ValueError(f"no exact mean of {array.dtype} images")
     padded = np.pad(array, _padding(array, factor, lead))
@@ -66,7 +67,7 @@ def _mean(array: Array, factor: Vec3, lead: Vec3) -> Array:
     return np.asarray(mean, dtype=array.dtype)
 
 
-def _majority(array: Array, factor: Vec3, lead: Vec3) -> Array:
+def _majority(array: Array, factor: Triple, lead: Triple) -> Array:
     """Votes: the first holder of a value in a cell sees all later ones, so its count is the full one."""
     padded = np.pad(array, _padding(array, factor, lead), mode="edge")
     samples = [padded[cell] for cell in _cells(factor)]
@@ -84,17 +85,17 @@ def _majority(array: Array, factor: Vec3, lead: Vec3) -> Array:
     return best
 
 
-def _cells(factor: Vec3) -> Iterator[tuple[slice, slice, slice]]:
+def _cells(factor: Triple) -> Iterator[tuple[slice, slice, slice]]:
     """The strided view of each place in a cell, in z, y, x order."""
     for z, y, x in product(*map(range, factor)):
         yield slice(z, None, factor[0]), slice(y, None, factor[1]), slice(x, None, factor[2])
 
 
-def _padding(array: Array, factor: Vec3, lead: Vec3) -> list[tuple[int, int]]:
+def _padding(array: Array, factor: Triple, lead: Triple) -> list[tuple[int, int]]:
     return [(first, -(first + n) % f) for first, n, f in zip(lead, array.shape, factor, strict=True)]
 
 
-def _present(shape: tuple[int, ...], factor: Vec3, lead: Vec3, place: tuple[int, ...]) -> Array:
+def _present(shape: tuple[int, ...], factor: Triple, lead: Triple, place: tuple[int, ...]) -> Array:
     """Which cells hold a real voxel at this place of theirs; broadcast from three axes."""
     along = []
     for axis, (n, f, first, at) in enumerate(zip(shape, factor, lead, place, strict=True)):
@@ -103,7 +104,7 @@ def _present(shape: tuple[int, ...], factor: Vec3, lead: Vec3, place: tuple[int,
     return np.asarray(along[0] & along[1] & along[2])
 
 
-def _voxels_per_cell(shape: tuple[int, ...], factor: Vec3, lead: Vec3) -> Array:
+def _voxels_per_cell(shape: tuple[int, ...], factor: Triple, lead: Triple) -> Array:
     along = []
     for axis, (n, f, first) in enumerate(zip(shape, factor, lead, strict=True)):
         start = np.arange(-(-(first + n) // f)) * f

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from pipeline.arrays import Array, Kind
 from pipeline.errors import BadInput
 from pipeline.export.downsample import MOST_MIPS, downsample, mip_factors
-from pipeline.geometry import Box, FloatVec3, Vec3, vec3
+from pipeline.geometry import ORIGIN, Box, FloatVec3, Triple, Vec3, vec3
 from pipeline.grid import Block, BlockGrid
 from pipeline.store.formats.address import join
 from pipeline.store.formats.precomputed import DTYPES, create_precomputed, mip_levels
 from pipeline.store.formats.writer import Writer
 from pipeline.store.volume import Volume
 
-_CHUNK: Vec3 = (64, 64, 64)
+_CHUNK = vec3((64, 64, 64))
 CHUNKS_PER_BLOCK = 2  # per axis: 128^3, at most 256^3 uint64 read for it (134 MB)
 
 
@@ -48,12 +48,11 @@ class ExportLevel:
     target: Volume
     grid: BlockGrid
     factor: Vec3
-    lead: Vec3 = (0, 0, 0)
+    lead: Vec3 = ORIGIN
 
     def source_box(self, core: Box) -> Box:
         """The source voxels behind a box of target voxels, inside the source."""
-        start = vec3(a * f - d for a, f, d in zip(core.start, self.factor, self.lead, strict=True))
-        stop = vec3(b * f - d for b, f, d in zip(core.stop, self.factor, self.lead, strict=True))
+        start, stop = (corner * self.factor - self.lead for corner in (core.start, core.stop))
         return Box(start, stop).clipped(self.source.box)
 
     def __call__(self, block: Block) -> None:
@@ -74,7 +73,7 @@ def downsampled(level: ExportLevel, block: Block, array: Array) -> Array:
 
 
 def export_levels(
-    base_url: str, layers: Sequence[Layer], chunk: Vec3 = _CHUNK, most_mips: int = MOST_MIPS
+    base_url: str, layers: Sequence[Layer], chunk: Triple = _CHUNK, most_mips: int = MOST_MIPS
 ) -> list[ExportLevel]:
     """All levels of all layers, each layer's from fine to coarse: the order in which they must be written.
 
@@ -89,7 +88,7 @@ def export_levels(
     Raises:
         BadInput: a source states no voxel size, or has a dtype that the format does not store.
     """
-    return [level for layer in layers for level in _layer_levels(base_url, layer, chunk, most_mips)]
+    return [level for layer in layers for level in _layer_levels(base_url, layer, vec3(chunk), most_mips)]
 
 
 def create_layers(levels: Sequence[ExportLevel], stages: Sequence[str] = ()) -> dict[str, FloatVec3]:
@@ -124,11 +123,11 @@ def _layer_levels(base_url: str, layer: Layer, chunk: Vec3, most_mips: int) -> I
     source, dtype = layer.source, _stored_dtype(layer)
     factors = mip_factors(size_of(source), source.shape, chunk, most_mips)
     geometry = mip_levels(source.shape, size_of(source), source.offset_nm, factors)
-    block = vec3(CHUNKS_PER_BLOCK * c for c in chunk)
+    block = chunk * CHUNKS_PER_BLOCK
     for mip, level in enumerate(geometry):
-        factor = factors[mip - 1] if mip else (1, 1, 1)
+        factor = factors[mip - 1] if mip else vec3((1, 1, 1))
         fine = geometry[mip - 1].voxel_offset if mip else level.voxel_offset
-        lead = vec3(f - c * k for f, c, k in zip(fine, level.voxel_offset, factor, strict=True))
+        lead = fine - level.voxel_offset * factor
         offset = source.offset_nm if mip == 0 else _corner_nm(level.voxel_offset, level.voxel_size_nm)
         target = Volume(
             join(base_url, layer.name), str(mip), "precomputed", level.extent, dtype, chunk, level.voxel_size_nm, offset

@@ -11,7 +11,7 @@ import numpy as np
 from pipeline.arrays import Array
 from pipeline.errors import BadInput, kind_of
 from pipeline.export.levels import size_of
-from pipeline.geometry import Box, vec3
+from pipeline.geometry import ORIGIN, Box, vec3
 from pipeline.store.formats.precomputed import cloud_path, torn_chunk_errors
 from pipeline.store.volume import UNREADABLE, Volume
 
@@ -56,10 +56,10 @@ def probe(source: Volume, target: Volume, count: int = 8, seed: int = 0) -> list
 def _probe_boxes(box: Box, count: int, seed: int) -> Iterator[Box]:
     random = np.random.default_rng(seed)
     sides = vec3(min(PROBE_VOXELS - 4 * axis, n) for axis, n in enumerate(box.shape))  # unequal: a swap shows
-    room = [n - side for n, side in zip(box.shape, sides, strict=True)]
+    room = box.shape - sides
     inner = (vec3(int(random.integers(0, r + 1)) for r in room) for _ in range(count - 2))
-    for start in islice(chain([(0, 0, 0), vec3(room)], inner), max(count, 1)):
-        yield Box(start, vec3(s + n for s, n in zip(start, sides, strict=True)))
+    for start in islice(chain([ORIGIN, room], inner), max(count, 1)):
+        yield Box(start, start + sides)
 
 
 def _header_mismatches(source: Volume, exported: Any) -> list[str]:

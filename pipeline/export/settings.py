@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from pipeline.settings import PositiveVec3, Settings
+from pipeline.settings import PositiveTriple, Settings
 
 LayerName = Literal["raw", "restored", "replaced", "semantic", "boundary", "segmentation"]
 OLD_NAMES = {"replaced": "damage"}
@@ -25,7 +25,7 @@ _Layers = Annotated[tuple[LayerName, ...], BeforeValidator(_new_names)]
 class ExportSettings(Settings):
     """The Neuroglancer result."""
 
-    chunk: PositiveVec3 = Field((64, 64, 64), description="Chunk of the precomputed layers, z y x.")
+    chunk: PositiveTriple = Field((64, 64, 64), description="Chunk of the precomputed layers, z y x.")
     layers: _Layers = Field(
         ("raw", "restored", "replaced", "semantic", "boundary", "segmentation"),
         description="Layers to write; restored and replaced (255 where a voxel was replaced) where denoise is on.",

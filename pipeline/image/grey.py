@@ -15,7 +15,7 @@ from pipeline.geometry import Box, vec3
 from pipeline.image.quantise import rounded
 from pipeline.store.volume import Volume
 
-SAMPLE_SHAPE = (4, 256, 256)
+SAMPLE_SHAPE = vec3((4, 256, 256))
 SAMPLES_PER_AXIS = (8, 3, 3)
 # Percentiles of the samples that become 0 and 255 for data of more than 8 bits: outliers must not squeeze the tissue.
 WIDE_PERCENTILES = (0.1, 99.9)
@@ -73,13 +73,13 @@ def sample_grey(volume: Volume) -> tuple[GreyScale, npt.NDArray[np.int64]]:
 
 def sample_boxes(volume: Volume) -> Iterator[Box]:
     """The sampled boxes, spread evenly from border to border."""
-    shape = vec3(min(s, n) for s, n in zip(SAMPLE_SHAPE, volume.shape, strict=True))
+    shape = SAMPLE_SHAPE.min(volume.shape)
     starts = [
         np.unique(np.linspace(0, n - s, count).astype(int)).tolist()
         for n, s, count in zip(volume.shape, shape, SAMPLES_PER_AXIS, strict=True)
     ]
-    for start in product(*starts):
-        yield Box(vec3(start), vec3(a + s for a, s in zip(start, shape, strict=True)))
+    for start in map(vec3, product(*starts)):
+        yield Box(start, start + shape)
 
 
 def require_finite(volume: Volume, box: Box, values: Array) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 from typing import Literal
 
 import numpy as np
@@ -44,11 +45,8 @@ class Lattice:
 
     def touching(self, box: Box, kind: WeightKind) -> Iterator[Box]:
         """The patches whose weights reach into ``box``, z first, in lattice order."""
-        per_axis = [self.starts_touching(axis, box, kind) for axis in range(3)]
-        for z in per_axis[0]:
-            for y in per_axis[1]:
-                for x in per_axis[2]:
-                    yield Box((z, y, x), vec3(s + p for s, p in zip((z, y, x), self.patch, strict=True)))
+        for start in map(vec3, product(*(self.starts_touching(axis, box, kind) for axis in range(3)))):
+            yield Box(start, start + self.patch)
 
     def owned(self, start: int, axis: int) -> tuple[int, int]:
         """The span a patch serves with ``crop`` weights: up to the middle of each overlap, or to the border."""

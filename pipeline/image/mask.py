@@ -91,7 +91,7 @@ def _stated_factors(what: str, volume: Volume, source: Volume, spans: list[range
     if volume.voxel_size_nm is None or source.voxel_size_nm is None or volume.shape == source.shape:
         return [None, None, None]
     ratios = [max(1, round(a / b)) for a, b in zip(volume.voxel_size_nm, source.voxel_size_nm, strict=True)]
-    factors = [min(ratio, n) for ratio, n in zip(ratios, source.shape, strict=True)]
+    factors = source.shape.min(vec3(ratios))
     if not all(factor in span for factor, span in zip(factors, spans, strict=True)):
         raise BadInput(
             f"{what} with a voxel size {ratios} times that of the volume",

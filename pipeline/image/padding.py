@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.geometry import vec3
+
 # Zeros over a window of this many voxels (z y x) are padding, not dark tissue: nothing is predicted there.
-EMPTY_WINDOW = (1, 9, 9)
+EMPTY_WINDOW = vec3((1, 9, 9))
 
 
 def empty_voxels(raw: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
@@ -18,8 +20,7 @@ def empty_voxels(raw: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     What lies outside ``raw`` counts as not empty; the caller reads a window more than it keeps on every side.
     """
     zero = np.asarray(raw == 0)
-    fits = all(n >= length for n, length in zip(raw.shape, EMPTY_WINDOW, strict=True))
-    if not fits or np.count_nonzero(zero) < prod(EMPTY_WINDOW):
+    if not EMPTY_WINDOW.all_at_most(vec3(raw.shape)) or np.count_nonzero(zero) < prod(EMPTY_WINDOW):
         return np.zeros(raw.shape, bool)
     for axis, length in enumerate(EMPTY_WINDOW):
         zero = _windowed(np.logical_and, zero, axis, length)

@@ -13,34 +13,32 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.arrays import Float32
-from pipeline.geometry import Box, Vec3, vec3
+from pipeline.geometry import Box, Triple, Vec3, vec3
 
 
-def coarse_extent(extent: Vec3, scale: Vec3) -> Vec3:
+def coarse_extent(extent: Triple, scale: Triple) -> Vec3:
     """The extent in coarse voxels; a partial last one counts."""
-    return vec3(-(-e // s) for e, s in zip(extent, scale, strict=True))
+    return vec3(extent).ceil_div(scale)
 
 
-def coarse_box(box: Box, scale: Vec3) -> Box:
+def coarse_box(box: Box, scale: Triple) -> Box:
     """The coarse voxels that hold ``box``."""
-    start = vec3(a // s for a, s in zip(box.start, scale, strict=True))
-    return Box(start, vec3(-(-b // s) for b, s in zip(box.stop, scale, strict=True)))
+    return Box(box.start // scale, box.stop.ceil_div(scale))
 
 
-def fine_box(box: Box, scale: Vec3, extent: Vec3) -> Box:
+def fine_box(box: Box, scale: Triple, extent: Triple) -> Box:
     """The voxels of a coarse box, clipped to the volume's extent."""
-    start = vec3(a * s for a, s in zip(box.start, scale, strict=True))
-    stop = vec3(b * s for b, s in zip(box.stop, scale, strict=True))
-    return Box(start, stop).clipped(Box.of_shape(extent))
+    return Box(box.start * scale, box.stop * scale).clipped(Box.of_shape(extent))
 
 
-def block_mean(array: npt.NDArray[Any], scale: Vec3) -> Float32:
+def block_mean(array: npt.NDArray[Any], scale: Triple) -> Float32:
     """Mean of blocks of ``scale`` voxels, float32; a ragged end repeats its last voxel. Integer input sums exactly."""
     if scale == (1, 1, 1):
         return array.astype(np.float32)
-    short = [(0, -n % s) for n, s in zip(array.shape, scale, strict=True)]
-    if any(after for _, after in short):
-        array = np.pad(array, short, mode="edge")
+    shape = vec3(array.shape)
+    short = shape.ceil_div(scale) * scale - shape
+    if any(short):
+        array = np.pad(array, [(0, after) for after in short], mode="edge")
     total: npt.NDArray[Any] = array.astype(np.float64 if array.dtype.kind == "f" else np.uint32)
     for axis, step in enumerate(scale):
         every = (slice(None),) * axis
@@ -50,7 +48,7 @@ def block_mean(array: npt.NDArray[Any], scale: Vec3) -> Float32:
     return np.asarray(total / float(prod(scale)), np.float32)
 
 
-def interpolate(coarse: Float32, held: Box, fine: Box, scale: Vec3) -> Float32:
+def interpolate(coarse: Float32, held: Box, fine: Box, scale: Triple) -> Float32:
     """Linear interpolation (voxel centres, border repeated) of coarse values at the voxels of a fine box.
 
     Args:

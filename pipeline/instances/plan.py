@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.geometry import FloatVec3, Vec3
+from pipeline.geometry import ORIGIN, FloatVec3, Vec3
 from pipeline.instances.ops.label import Connectivity
 
 
@@ -36,8 +36,8 @@ class InstancePlan:
     mask_above: int = 0
     grow_nm: float = 0.0
     voxel_size_nm: FloatVec3 = (1.0, 1.0, 1.0)
-    watershed_halo: Vec3 = (0, 0, 0)
-    fill_holes: Vec3 = (0, 0, 0)
+    watershed_halo: Vec3 = ORIGIN
+    fill_holes: Vec3 = ORIGIN
     minimum_voxels: int = 0
     minimum_seed_voxels: int = 1
     drop_border: bool = False

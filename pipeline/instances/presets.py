@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from math import ceil, prod
 from typing import Any
 
-from pipeline.geometry import FloatVec3, Vec3, vec3
+from pipeline.geometry import ORIGIN, FloatVec3, Vec3, vec3
 from pipeline.instances.ops.grow import halo
 from pipeline.instances.plan import InstancePlan
 from pipeline.instances.settings import InstanceSettings
@@ -60,7 +60,7 @@ def instance_plan(settings: InstanceSettings, voxel_size_nm: FloatVec3, spec: Mo
         mask_above=int(255 * values["mask_above"]),
         grow_nm=float(values["grow_nm"]) if kind == "mask" else 0.0,
         voxel_size_nm=voxel_size_nm,
-        watershed_halo=_voxels(values["watershed_halo_nm"], voxel_size_nm) if kind == "watershed" else (0, 0, 0),
+        watershed_halo=_voxels(values["watershed_halo_nm"], voxel_size_nm) if kind == "watershed" else ORIGIN,
         fill_holes=_voxels(values["fill_holes_nm"], voxel_size_nm),
         minimum_voxels=_minimum_voxels(settings, values, voxel_size_nm),
         minimum_seed_voxels=values["minimum_seed_voxels"],

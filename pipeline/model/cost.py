@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline.model.spec import Triple
+from pipeline.geometry import Triple
 
 
 def parameters(network: nn.Module) -> int:

@@ -90,13 +90,13 @@ def common_scale(models: Sequence[str], specs: Sequence[ModelSpec], voxel_size_n
 
 def scale_of(spec: ModelSpec, voxel_size_nm: FloatVec3) -> Vec3:
     """The voxels (z y x) that make about one voxel of the model."""
-    return vec3(max(1, round(m / s)) for m, s in zip(spec.voxel_size_nm, voxel_size_nm, strict=True))
+    return vec3(round(m / s) for m, s in zip(spec.voxel_size_nm, voxel_size_nm, strict=True)).max(1)
 
 
 def common_multiple(specs: Sequence[ModelSpec], transposed: bool) -> Vec3:
     """What a patch, z y x, must be a multiple of for every model, and with y and x swapped where that is done."""
     z, y, x = (lcm(*sides) for sides in zip(*(spec.multiple for spec in specs), strict=True))
-    return (z, lcm(y, x), lcm(y, x)) if transposed else (z, y, x)
+    return vec3((z, lcm(y, x), lcm(y, x)) if transposed else (z, y, x))
 
 
 def scale_warnings(scale: Vec3, voxel_size_nm: FloatVec3, specs: Sequence[ModelSpec]) -> Iterator[str]:

@@ -9,12 +9,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from pipeline.errors import BadInput
+from pipeline.geometry import Triple, vec3
 from pipeline.model.normalisation import Normalisation
 from pipeline.model.options import FILE_KINDS, checked_options, class_in_file
 from pipeline.model.pinned import STRICT, PinnedSpec, Shelf, first_error, pinned_bytes
 
 SHIPPED = Path(__file__).parent / "weights"
-Triple = tuple[int, int, int]
 _SHELF = Shelf(SHIPPED, "model")
 
 
@@ -100,7 +100,7 @@ class ModelSpec(PinnedSpec):
 
 def divides(multiple: Triple, size: Triple) -> bool:
     """Whether a size (z, y, x) is a multiple of `multiple` in each axis."""
-    return all(length % step == 0 for length, step in zip(size, multiple, strict=True))
+    return vec3(size).is_multiple_of(multiple)
 
 
 def shipped_names() -> list[str]:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import BadInput
-from pipeline.geometry import Box, FloatVec3, Vec3, float_vec3, vec3
+from pipeline.geometry import Box, FloatVec3, Triple, Vec3, float_vec3, vec3
 from pipeline.grid import BlockGrid
 from pipeline.phantom.damage import Damage
 from pipeline.phantom.image import grey
@@ -28,7 +28,7 @@ from pipeline.store.formats import ome_zarr
 from pipeline.store.volume import open_volume
 
 # Work is done in parts of this shape: temporary arrays stay near the cache and memory near that of the result.
-_PART: Vec3 = (64, 128, 128)
+_PART = vec3((64, 128, 128))
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Phantom:
 def write_phantom(
     output_url: str,
     phantom: Phantom,
-    block: Vec3 | None = None,
+    block: Triple | None = None,
     progress: Callable[[int, int], None] | None = None,
     damage: Damage | None = None,
 ) -> None:

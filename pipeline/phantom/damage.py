@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from pipeline.errors import BadInput
-from pipeline.geometry import Box, FloatVec3, Vec3
+from pipeline.geometry import Box, FloatVec3, Vec3, vec3
 from pipeline.phantom.noise import Floats, Words, hashed, uniform, value_noise
 
 KINDS = ("precipitate", "fold", "missing", "blur", "contrast")
@@ -204,7 +204,7 @@ class Damage:
     def _blurred(self, words: Words, plane: Box, read: Callable[[Box], Grey]) -> Floats:
         sigma_nm = (10 + 20 * _drawn(words, 0)) * self._depth
         sigma = [max(1.0, sigma_nm / size) for size in self.voxel_size_nm[1:]]
-        halo = (0, *(ceil(_TRUNCATE * s) + 1 for s in sigma))
+        halo = vec3((0, *(ceil(_TRUNCATE * s) + 1 for s in sigma)))
         wide = plane.grown(halo).clipped(Box.of_shape(self.extent))
         grey = gaussian_filter(read(wide)[0].astype(np.float32), sigma, mode="nearest", truncate=_TRUNCATE)
         return np.asarray(grey[plane.slices(wide.start)[1:]], np.float32)
@@ -234,8 +234,7 @@ def plant(
     spacing: int = 8,
 ) -> tuple[Grey, Grey]:
     """Damage a whole volume in memory: the damaged grey levels and the truth, both uint8 z, y, x; see ``Damage``."""
-    z, y, x = raw.shape
-    damage = Damage((z, y, x), voxel_size_nm, seed, strength, kinds, spacing)
+    damage = Damage(vec3(raw.shape), voxel_size_nm, seed, strength, kinds, spacing)
     return damage.planted(raw, Box.of_shape(raw.shape), lambda box: raw[box.slices()])
 
 

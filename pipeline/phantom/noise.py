@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.geometry import Box, FloatVec3, Vec3, vec3
+from pipeline.geometry import Box, FloatVec3, Triple, Vec3, vec3
 
 Floats = NDArray[np.float32]
 Words = NDArray[np.uint64]
@@ -55,7 +55,7 @@ def lattice_steps(spacing_nm: float, voxel_size_nm: FloatVec3) -> Vec3:
     return vec3(max(1, round(spacing_nm / size)) for size in voxel_size_nm)
 
 
-def value_noise(seed: int, stream: int, box: Box, steps: Vec3) -> Floats:
+def value_noise(seed: int, stream: int, box: Box, steps: Triple) -> Floats:
     """Smooth noise of mean 0 and standard deviation about 1 in ``box``; ``steps`` is the lattice in voxels."""
     taps = [_spline_taps(a, b, step) for a, b, step in zip(box.start, box.stop, steps, strict=True)]
     first = [int(indices[0]) for indices, _ in taps]

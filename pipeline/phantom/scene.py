@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.geometry import Box, FloatVec3, Vec3, vec3
+from pipeline.geometry import Box, FloatVec3, Triple, Vec3
 from pipeline.phantom.mitochondria import Mitochondria, mitochondria
 from pipeline.phantom.noise import Floats, interpolated, lattice_steps, value_noise
 from pipeline.phantom.shapes import Doubles, depth
@@ -72,10 +72,9 @@ class Scene:
     def coarse(self) -> Coarse:
         """The coarse lattice around the box."""
         steps = lattice_steps(COARSE_NM, self.size)
-        start = vec3(a // s - _COARSE_MARGIN for a, s in zip(self.box.start, steps, strict=True))
-        stop = vec3((b - 1) // s + 2 + _COARSE_MARGIN for b, s in zip(self.box.stop, steps, strict=True))
-        axes = _coordinates(Box(start, stop), steps, self.size)
-        return Coarse(Box(start, stop), steps, axes, _distance_outside(self.found, axes))
+        box = Box(self.box.start // steps, (self.box.stop - 1) // steps + 2).grown(_COARSE_MARGIN)
+        axes = _coordinates(box, steps, self.size)
+        return Coarse(box, steps, axes, _distance_outside(self.found, axes))
 
 
 def scene(seed: int, size: FloatVec3, box: Box) -> Scene:
@@ -99,7 +98,7 @@ def scene(seed: int, size: FloatVec3, box: Box) -> Scene:
     return Scene(seed, size, box, axes, found, best, second, owner, wobble)
 
 
-def _coordinates(box: Box, steps: Vec3, size: FloatVec3) -> list[Doubles]:
+def _coordinates(box: Box, steps: Triple, size: FloatVec3) -> list[Doubles]:
     return [
         np.arange(a, b, dtype=np.int64).astype(np.float64) * (step * nm)
         for a, b, step, nm in zip(box.start, box.stop, steps, size, strict=True)

@@ -91,7 +91,7 @@ class PredictOp:
             vec3(min(p.start[a] for p in patches) for a in range(3)),
             vec3(max(p.stop[a] for p in patches) for a in range(3)),
         )
-        rim = vec3(-(-w // s) for w, s in zip(EMPTY_WINDOW, self.scale, strict=True))
+        rim = EMPTY_WINDOW.ceil_div(self.scale)
         return fine_box(hull.grown(rim).clipped(Box.of_shape(self.lattice.extent)), self.scale, self.extent)
 
     def __call__(

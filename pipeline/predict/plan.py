@@ -14,7 +14,7 @@ from pipeline.predict.settings import PredictSettings
 from pipeline.predict.tta import variants
 from pipeline.store.volume import Volume
 
-HALVED_FOUR_TIMES = (1, 16, 16)
+HALVED_FOUR_TIMES = vec3((1, 16, 16))
 
 
 def planned_op(
@@ -38,14 +38,13 @@ def planned_op(
     Raises:
         BadInput: the volume is smaller than a patch, or patch and overlap do not fit.
     """
-    scale = given.scale or common_scale(models, specs, size)
+    scale = vec3(given.scale) if given.scale else common_scale(models, specs, size)
     extent = coarse_extent(source.shape, scale)
     multiple = common_multiple(specs, any(variant.transposed for variant in variants(given.tta)))
     _require_room(extent, multiple, address)
-    patch = given.patch or _default_patch(specs[0].patch, extent, multiple)
-    overlap = given.overlap
-    if overlap is None:
-        overlap = vec3(min(o, p // 2) for o, p in zip(specs[0].overlap, patch, strict=True))
+    most = extent // multiple * multiple
+    patch = vec3(given.patch) if given.patch else most.min(specs[0].patch)
+    overlap = (patch // 2).min(specs[0].overlap) if given.overlap is None else given.overlap
     # One patch spans the axis: there is nothing to overlap with, and a smaller stride would only compute it twice.
     overlap = vec3(o if p < e else 0 for o, p, e in zip(overlap, patch, extent, strict=True))
     raise_all(_patch_problems(patch, overlap, extent, multiple))
@@ -53,7 +52,7 @@ def planned_op(
 
 
 def _require_room(extent: Vec3, multiple: Vec3, address: str) -> None:
-    if any(e < m for e, m in zip(extent, multiple, strict=True)):
+    if not multiple.all_at_most(extent):
         least = "16 voxels in y and x" if multiple == HALVED_FOUR_TIMES else f"{list(multiple)} voxels"
         raise BadInput(
             f"{address} of {extent[0]}x{extent[1]}x{extent[2]} voxels at the model's resolution",
@@ -61,10 +60,6 @@ def _require_room(extent: Vec3, multiple: Vec3, address: str) -> None:
             _why(multiple),
             "Give a larger volume, or predict at its own resolution: --set predict.scale=[1,1,1].",
         )
-
-
-def _default_patch(patch: Vec3, extent: Vec3, multiple: Vec3) -> Vec3:
-    return vec3(min(p, e // m * m) for p, e, m in zip(patch, extent, multiple, strict=True))
 
 
 def _patch_problems(patch: Vec3, overlap: Vec3, extent: Vec3, multiple: Vec3) -> list[BadInput]:
@@ -82,14 +77,13 @@ def _patch_problems(patch: Vec3, overlap: Vec3, extent: Vec3, multiple: Vec3) ->
                 f"The nearest legal patch is {list(legal)}.",
             )
         )
-    if any(o >= p for o, p in zip(overlap, patch, strict=True)):
-        nearest = [min(o, p - 1) for o, p in zip(overlap, patch, strict=True)]
+    if not overlap.all_below(patch):
         problems.append(
             BadInput(
                 f"predict.overlap={list(overlap)}",
                 f"patches of {list(patch)} must overlap by less than their size",
                 "they would never advance",
-                f"The largest legal overlap is {nearest}.",
+                f"The largest legal overlap is {list(overlap.min(patch - 1))}.",
             )
         )
     return problems

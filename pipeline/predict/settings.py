@@ -6,19 +6,19 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.settings import PositiveVec3, Settings, Vec3Field
+from pipeline.settings import NaturalTriple, PositiveTriple, Settings
 
 
 class PredictSettings(Settings):
     """The network over the volume."""
 
-    scale: PositiveVec3 | None = Field(
+    scale: PositiveTriple | None = Field(
         None, description="Average this many voxels (z y x) before the network; from the voxel sizes if empty."
     )
-    patch: PositiveVec3 | None = Field(
+    patch: PositiveTriple | None = Field(
         None, description="Input of the network in voxels after scaling, z y x; y and x multiples of 16."
     )
-    overlap: Vec3Field | None = Field(None, description="Voxels two neighbouring patches share, z y x.")
+    overlap: NaturalTriple | None = Field(None, description="Voxels two neighbouring patches share, z y x.")
     weights: Literal["bump", "gaussian", "crop"] = Field(
         "bump", description="How overlapping patches are blended; gaussian is the published one."
     )

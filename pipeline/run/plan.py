@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from pipeline.denoise.plan import DenoisePlan, plan_denoising
 from pipeline.engine.blocks import block_shape, chunk_shape
-from pipeline.geometry import FloatVec3, Vec3, vec3
+from pipeline.geometry import FloatVec3, Vec3
 from pipeline.grid import BlockGrid
 from pipeline.image.grey import GreyScale, require_grey, sample_grey
 from pipeline.image.mask import CoarseMask
@@ -59,8 +59,7 @@ def make_plan(config: RunConfig) -> Plan:
     require_grey(source, config.input)
     size = required_voxel_size(source, config.input)
     op = planned_op(config.predict, config.models, specs, source, size, config.input)
-    patch = vec3(p * s for p, s in zip(op.patch, op.scale, strict=True))
-    grid = BlockGrid(source.shape, block_shape(config.block.shape, source.shape, patch))
+    grid = BlockGrid(source.shape, block_shape(config.block.shape, source.shape, op.patch * op.scale))
     grey, histogram = sample_grey(source)
     denoising = plan_denoising(config.denoise, source, size, config.input, config.predict.batch)
     found = with_absolute_addresses(config)

@@ -22,21 +22,21 @@ import tifffile
 
 from pipeline.arrays import Array, Kind
 from pipeline.errors import BadInput
-from pipeline.geometry import Box, FloatVec3, Vec3, vec3
+from pipeline.geometry import Box, FloatVec3, Triple, Vec3, vec3
 from pipeline.grid import BlockGrid
 from pipeline.store.formats import Handle, ome_zarr, precomputed
 from pipeline.store.formats.address import HDF5, TIFF_ENDINGS, absolute_url, exists, is_remote, join
 from pipeline.store.volume import Volume, open_volume
 
 _Progress = Callable[[int, int], None]
-_CHUNK: Vec3 = (64, 64, 64)  # precomputed: what Neuroglancer fetches for one view
-ZARR_CHUNK: Vec3 = (64, 128, 128)
-BLOCK: Vec3 = (64, 1024, 1024)  # flat and wide: a TIFF page then decodes once, and 64 MiB of uint8
+_CHUNK = vec3((64, 64, 64))  # precomputed: what Neuroglancer fetches for one view
+ZARR_CHUNK = vec3((64, 128, 128))
+BLOCK = vec3((64, 1024, 1024))  # flat and wide: a TIFF page then decodes once, and 64 MiB of uint8
 SLAB_BYTES = 256 * 2**20
 OME_DTYPES = ("int8", "int16", "int32", "uint8", "uint16", "uint32", "float32", "float64")
 
 
-def convert(source: Volume, target_url: str, block: Vec3 | None = None, progress: _Progress | None = None) -> Volume:
+def convert(source: Volume, target_url: str, block: Triple | None = None, progress: _Progress | None = None) -> Volume:
     """Copy ``source`` to ``target_url`` and return the new volume.
 
     Voxel size and offset are kept where the format can hold them: TIFF holds no offset, precomputed only whole voxels
@@ -61,7 +61,7 @@ def convert(source: Volume, target_url: str, block: Vec3 | None = None, progress
     return _to_zarr(source, absolute_url(target_url), block, report)
 
 
-def _to_zarr(source: Volume, url: str, block: Vec3 | None, report: _Progress) -> Volume:
+def _to_zarr(source: Volume, url: str, block: Triple | None, report: _Progress) -> Volume:
     _require_absent(url)
     grid, chunk = _grid(source, block, ZARR_CHUNK, url)
     stored = BlockGrid(source.shape, chunk).padded_extent
@@ -73,7 +73,7 @@ def _to_zarr(source: Volume, url: str, block: Vec3 | None, report: _Progress) ->
     return open_volume(url)
 
 
-def _to_precomputed(source: Volume, url: str, block: Vec3 | None, report: _Progress) -> Volume:
+def _to_precomputed(source: Volume, url: str, block: Triple | None, report: _Progress) -> Volume:
     _require_absent(url)
     size = _required_size(source)
     grid, chunk = _grid(source, block, _CHUNK, url)
@@ -87,11 +87,11 @@ def _to_precomputed(source: Volume, url: str, block: Vec3 | None, report: _Progr
     return open_volume(f"precomputed://{url}")
 
 
-def _to_hdf5(source: Volume, url: str, path: str, block: Vec3 | None, report: _Progress) -> Volume:
+def _to_hdf5(source: Volume, url: str, path: str, block: Triple | None, report: _Progress) -> Volume:
     _require_local(url)
     _require_absent(url)
     grid, chunk = _grid(source, block, ZARR_CHUNK, url)
-    chunk = vec3(min(c, n) for c, n in zip(chunk, source.shape, strict=True))
+    chunk = chunk.min(source.shape)
     with _published(url, "") as (place, _), h5py.File(place, "w") as file:
         dataset = file.create_dataset(path, source.shape, source.dtype, chunks=chunk, compression="gzip", shuffle=True)
         dataset.attrs.update(_hdf5_attributes(source))
@@ -148,12 +148,12 @@ def _slabs(source: Volume) -> BlockGrid:
     return BlockGrid(source.shape, (max(1, min(fit, chunked)), height, width))
 
 
-def _grid(source: Volume, block: Vec3 | None, chunk: Vec3, url: str) -> tuple[BlockGrid, Vec3]:
+def _grid(source: Volume, block: Triple | None, chunk: Vec3, url: str) -> tuple[BlockGrid, Vec3]:
     """The blocks to copy, whole chunks each, and the chunk: never larger than a small volume needs."""
-    chosen = block or vec3(min(b, -(-n // c) * c) for b, n, c in zip(BLOCK, source.shape, chunk, strict=True))
-    if all(b > 0 and b % c == 0 for b, c in zip(chosen, chunk, strict=True)):
+    chosen = vec3(block) if block else BLOCK.min(vec3(source.shape).ceil_div(chunk) * chunk)
+    if min(chosen) > 0 and chosen.is_multiple_of(chunk):
         return BlockGrid(source.shape, chosen), chunk
-    nearest = vec3(max(1, round(b / c)) * c for b, c in zip(chosen, chunk, strict=True))
+    nearest = vec3(round(b / c) for b, c in zip(chosen, chunk, strict=True)).max(1) * chunk
     raise BadInput(
         f"block {chosen} for {url}",
         f"a block is a multiple of the chunk {chunk}",

@@ -17,7 +17,7 @@ import numpy as np
 
 from pipeline.arrays import Array
 from pipeline.errors import BadInput, Unreadable
-from pipeline.geometry import Box, FloatVec3, Vec3, float_vec3, vec3
+from pipeline.geometry import ORIGIN, Box, FloatVec3, Vec3, float_vec3, vec3
 from pipeline.store.formats import Description, Handle, format_module
 from pipeline.store.formats.address import Address, Span, parse
 
@@ -47,7 +47,11 @@ class Volume:
     chunks: Vec3
     voxel_size_nm: FloatVec3 | None = None
     offset_nm: FloatVec3 = (0.0, 0.0, 0.0)
-    origin: Vec3 = (0, 0, 0)
+    origin: Vec3 = ORIGIN
+
+    def __post_init__(self) -> None:
+        for name in ("shape", "chunks", "origin"):  # plain tuples are taken too: they have no arithmetic
+            object.__setattr__(self, name, vec3(getattr(self, name)))
 
     @property
     def box(self) -> Box:
@@ -87,8 +91,7 @@ class Volume:
         inside = box.clipped(self.box)
         size = self.voxel_size_nm or (0.0, 0.0, 0.0)
         offset = float_vec3(o + s * v for o, s, v in zip(self.offset_nm, inside.start, size, strict=True))
-        origin = vec3(o + s for o, s in zip(self.origin, inside.start, strict=True))
-        return replace(self, shape=inside.shape, origin=origin, offset_nm=offset)
+        return replace(self, shape=inside.shape, origin=inside.start + self.origin, offset_nm=offset)
 
     def _stored(self, box: Box) -> Array:
         try:

@@ -6,12 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
+from pipeline.geometry import Triple
 from pipeline.model.pinned import STRICT
+from pipeline.settings import SizeNm
 
-Triple = tuple[int, int, int]
 Positive = Annotated[int, Field(ge=1)]
-Nanometres = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
-VoxelSize = tuple[Nanometres, Nanometres, Nanometres]
 
 
 class RawSource(BaseModel):
@@ -31,7 +30,7 @@ class RawSource(BaseModel):
 
     raw: str
     z_range: tuple[int, int] | None = None
-    voxel_size_nm: VoxelSize | None = None
+    voxel_size_nm: SizeNm | None = None
     weight: float = Field(default=1.0, ge=0.0)
 
 

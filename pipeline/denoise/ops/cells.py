@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.arrays import UInt8
-from pipeline.geometry import FloatVec3, Vec3
+from pipeline.geometry import FloatVec3, Vec3, vec3
 
 _CELL_NM = 40.0
 SMALLEST_CELL, LARGEST_CELL = 2, 32  # a single pixel has no texture
@@ -25,7 +25,7 @@ def cell_shape(voxel_size_nm: FloatVec3) -> Vec3:
     in_plane = (voxel_size_nm[1] * voxel_size_nm[2]) ** 0.5
     side = 2 ** round(log2(_CELL_NM / in_plane))
     side = min(max(side, SMALLEST_CELL), LARGEST_CELL)
-    return 1, side, side
+    return vec3((1, side, side))
 
 
 def inspected(grey: UInt8, cell: Vec3) -> tuple[UInt8, UInt8]:

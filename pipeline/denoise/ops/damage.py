@@ -16,7 +16,7 @@ from scipy.ndimage import binary_dilation, binary_opening, maximum_filter
 
 from pipeline.arrays import Bool, Float32, UInt8
 from pipeline.denoise.ops.measures import MEASURES, STEPS, Cells, deviations, measures_halo, runs_through, windowed
-from pipeline.geometry import Vec3
+from pipeline.geometry import Vec3, vec3
 
 MISSING, RESIDUAL, BLUR, INTENSITY, SATURATED = 1, 2, 4, 8, 16
 BITS = {"missing": MISSING, "residual": RESIDUAL, "blur": BLUR, "intensity": INTENSITY, "saturated": SATURATED}
@@ -60,8 +60,7 @@ FINDINGS = (
 
 def damage_halo(max_gap: int) -> Vec3:
     """Cells (z, y, x) around a box that decide its damage: the growth and closing of regions reach further."""
-    z, y, x = measures_halo(max_gap)
-    return z, y + _RIM, x + _RIM
+    return measures_halo(max_gap) + vec3((0, _RIM, _RIM))
 
 
 def damage(cells: Cells, max_gap: int, limit: Float32) -> UInt8:

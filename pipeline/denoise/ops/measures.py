@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import minimum_filter
 
 from pipeline.arrays import Bool, Float32, Int64, UInt8
-from pipeline.geometry import Vec3
+from pipeline.geometry import Vec3, vec3
 
 _Sample = TypeVar("_Sample", np.bool_, np.int16)
 
@@ -108,7 +108,7 @@ class Cells:
 
 def measures_halo(max_gap: int) -> Vec3:
     """Cells (z, y, x) around a box that decide its distances."""
-    return max_gap + _ONE_SIDED - 1, _REACH, _REACH
+    return vec3((max_gap + _ONE_SIDED - 1, _REACH, _REACH))
 
 
 def histograms(cells: Cells, max_gap: int) -> Int64:
@@ -160,7 +160,7 @@ def deviations(cells: Cells, max_gap: int, limit: Float32) -> Float32:
     Returns:
         float32 (measure, z, y, x) of the box; 0 for cells inside all their ranges.
     """
-    shape = [n - 2 * h for n, h in zip(cells.mean.shape, measures_halo(max_gap), strict=True)]
+    shape = vec3(cells.mean.shape) - measures_halo(max_gap) * 2
     score = np.zeros((len(MEASURES), *shape), np.float32)
     for number, run, distance in _distances(cells, max_gap):
         scaled = distance / limit[number, run.limit]

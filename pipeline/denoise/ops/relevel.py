@@ -15,7 +15,7 @@ from pipeline.arrays import Bool, Float32, UInt8
 from pipeline.denoise.ops.gaps import gaps
 from pipeline.denoise.ops.measures import windowed
 from pipeline.denoise.ops.slices import MOST_GAIN, MOST_SHIFT
-from pipeline.geometry import Box, Vec3
+from pipeline.geometry import Box, Vec3, vec3
 
 _HALF = 16  # cells on each side of one that decide its gain: 1.3 um
 _FEWEST = 64  # damaged cells in a window; of less the spread is not known
@@ -24,7 +24,7 @@ _LOST = 4.0  # a gain beyond which what is left of the contrast is noise
 
 def relevel_halo(max_gap: int) -> Vec3:
     """Cells (z, y, x) around a box that decide its gains and offsets."""
-    return max_gap, _HALF, _HALF
+    return vec3((max_gap, _HALF, _HALF))
 
 
 def relevelling(mean: UInt8, damaged: Bool, chosen: Bool, max_gap: int, first: int, count: int) -> Float32:

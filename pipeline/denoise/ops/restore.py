@@ -21,7 +21,7 @@ from pipeline.image.padding import EMPTY_WINDOW, empty_voxels
 from pipeline.image.quantise import rounded
 
 _Int64 = np.ndarray[tuple[int], np.dtype[np.int64]]
-_RIM = vec3(n - 1 for n in EMPTY_WINDOW)
+_RIM = EMPTY_WINDOW - 1
 
 
 class Restorer(Protocol):

@@ -11,7 +11,7 @@ import numpy as np
 from pipeline.denoise.ops.measures import Cells, histograms, limits, measures_halo
 from pipeline.denoise.ops.slices import normalised
 from pipeline.engine.stage import BlockStage, Stopwatch
-from pipeline.geometry import Box, Vec3
+from pipeline.geometry import Box, Triple
 from pipeline.grid import Block, BlockGrid
 from pipeline.store.tables import BlockTables, open_table, write_table
 from pipeline.store.volume import Volume
@@ -25,7 +25,7 @@ class StoredCells:
     texture: Volume
     slices: Path
 
-    def read(self, core: Box, halo: Vec3) -> Cells:
+    def read(self, core: Box, halo: Triple) -> Cells:
         """The cells of ``core`` grown by ``halo``; nothing is outside the volume."""
         box = core.grown(halo)
         inside = box.clipped(self.mean.box)

@@ -10,7 +10,7 @@ import numpy as np
 from pipeline.denoise.ops.cells import inspected
 from pipeline.denoise.ops.slices import tile_levels
 from pipeline.engine.stage import BlockStage, Stopwatch
-from pipeline.geometry import Box, Vec3, vec3
+from pipeline.geometry import Box, Vec3
 from pipeline.grid import Block
 from pipeline.image.grey import GreyScale, grey_levels, require_finite
 from pipeline.store.tables import BlockTables
@@ -41,7 +41,7 @@ class InspectStage(BlockStage):
     def work(self, block: Block, watch: Stopwatch) -> int:
         """Inspect one block."""
         core = block.core
-        start, stop = (vec3(n * c for n, c in zip(at, self.cell, strict=True)) for at in (core.start, core.stop))
+        start, stop = (at * self.cell for at in (core.start, core.stop))
         box = Box(start, stop).clipped(self.source.box)
         with watch("read"):
             raw = self.source.read(box)

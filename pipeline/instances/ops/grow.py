@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.geometry import FloatVec3, Vec3, vec3
+from pipeline.geometry import FloatVec3, Triple, Vec3, vec3
 
 FREE, CLAIMED = 1, 2  # states of a mask voxel without a label: before, and during, the distance that labels it
 
@@ -64,7 +64,7 @@ def _picometres(length_nm: float) -> int:
     return int(length_nm * 1000 + 1e-3)
 
 
-def dilate(labels: NDArray[Any], size: Vec3 = (1, 7, 7)) -> NDArray[Any]:
+def dilate(labels: NDArray[Any], size: Triple = (1, 7, 7)) -> NDArray[Any]:
     """Grey dilation by a flat box: each voxel takes the greatest label in the box around it, over lower labels too.
 
     That is the published post-processing of Res-UNet-R/H (``ones(1, 7, 7)``), with its overwriting. The halo is

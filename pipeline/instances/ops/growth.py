@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.geometry import Vec3
+from pipeline.geometry import ORIGIN, Vec3, vec3
 from pipeline.instances.ops.grow import dilate, grow, halo
 from pipeline.instances.ops.holes import fill_holes
 from pipeline.instances.ops.watershed import flood
 from pipeline.instances.plan import InstancePlan
 
-PUBLISHED_DILATION = (1, 7, 7)
+PUBLISHED_DILATION = vec3((1, 7, 7))
 
 
 def growth_halo(plan: InstancePlan) -> Vec3:
@@ -19,19 +19,18 @@ def growth_halo(plan: InstancePlan) -> Vec3:
     if plan.grow == "mask":
         return halo(plan.grow_nm, plan.voxel_size_nm)
     if plan.grow == "dilate":
-        return (0, PUBLISHED_DILATION[1] // 2, PUBLISHED_DILATION[2] // 2)
-    return plan.watershed_halo if plan.grow == "watershed" else (0, 0, 0)
+        return PUBLISHED_DILATION // 2
+    return vec3(plan.watershed_halo) if plan.grow == "watershed" else ORIGIN
 
 
 def holes_halo(plan: InstancePlan) -> Vec3:
     """Voxels beyond a block, z y x, whose grown labels decide which holes are filled."""
-    return plan.fill_holes if all(plan.fill_holes) else (0, 0, 0)
+    return vec3(plan.fill_holes) if all(plan.fill_holes) else ORIGIN
 
 
 def whole_halo(plan: InstancePlan) -> Vec3:
     """Voxels beyond a block, z y x, that decide its grown labels without holes."""
-    z, y, x = (a + b for a, b in zip(growth_halo(plan), holes_halo(plan), strict=True))
-    return z, y, x
+    return growth_halo(plan) + holes_halo(plan)
 
 
 def needs_semantic(plan: InstancePlan) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.geometry import Vec3, vec3
+from pipeline.geometry import ORIGIN, Triple, Vec3, vec3
 from pipeline.instances.ops.label import Connectivity
 
 _Plane = NDArray[np.unsignedinteger[Any]]
@@ -55,11 +55,11 @@ def forward_offsets(connectivity: Connectivity) -> list[Vec3]:
     3 faces for 6-connectivity, with 6 edges 9 for 18, with 4 corners 13 for 26.
     """
     order = AXES_CROSSED[connectivity]
-    neighbours = product((-1, 0, 1), repeat=3)
-    return [(z, y, x) for z, y, x in neighbours if (z, y, x) > (0, 0, 0) and _norm((z, y, x)) <= order]
+    neighbours = map(vec3, product((-1, 0, 1), repeat=3))
+    return [step for step in neighbours if step > ORIGIN and _norm(step) <= order]
 
 
-def touching_pairs(own: Rim, neighbour: Rim, offset: Vec3, connectivity: Connectivity) -> NDArray[np.uint32]:
+def touching_pairs(own: Rim, neighbour: Rim, offset: Triple, connectivity: Connectivity) -> NDArray[np.uint32]:
     """Labels of a block and of its neighbour at ``offset`` that touch.
 
     Args:
@@ -84,7 +84,7 @@ def global_pairs(pairs: NDArray[np.uint32], own_offset: int, neighbour_offset: i
     return pairs.astype(np.int64) + np.array([own_offset - 1, neighbour_offset - 1], np.int64)
 
 
-def contact(side: Rim, offset: Vec3) -> _Plane:
+def contact(side: Rim, offset: Triple) -> _Plane:
     """The plane, line or voxel of a block that faces the neighbour at ``offset``; three axes z, y, x kept."""
     axis = next(axis for axis in range(3) if offset[axis])
     plane = side.plane(axis, offset[axis] > 0)
@@ -94,22 +94,21 @@ def contact(side: Rim, offset: Vec3) -> _Plane:
     return plane
 
 
-def shifts(offset: Vec3, connectivity: Connectivity) -> Iterator[tuple[Vec3, tuple[slice, ...], tuple[slice, ...]]]:
+def shifts(offset: Triple, connectivity: Connectivity) -> Iterator[tuple[Vec3, tuple[slice, ...], tuple[slice, ...]]]:
     """Index pairs that lay each voxel of a contact over one of its connected voxels opposite.
 
     Yields the step z, y, x from the one voxel to the other, and the indices into both contacts.
     """
     order = AXES_CROSSED[connectivity]
     choices = [(0,) if step else (0, -1, 1) for step in offset]
-    for shift in product(*choices):
+    for shift in map(vec3, product(*choices)):
         if _norm(offset) + _norm(shift) <= order:
-            step = vec3(o + s for o, s in zip(offset, shift, strict=True))
-            yield step, tuple(_trimmed(-s) for s in shift), tuple(_trimmed(s) for s in shift)
+            yield shift + offset, tuple(_trimmed(-s) for s in shift), tuple(_trimmed(s) for s in shift)
 
 
-def opposite(offset: Vec3) -> Vec3:
+def opposite(offset: Triple) -> Vec3:
     """The way back."""
-    return -offset[0], -offset[1], -offset[2]
+    return ORIGIN - offset
 
 
 def _packed(ours: _Plane, theirs: _Plane) -> NDArray[np.uint64]:

@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.geometry import FloatVec3, Vec3, vec3
+from pipeline.geometry import FloatVec3, Triple, Vec3, vec3
 from pipeline.instances.ops.fragments import Runs, runs
 from pipeline.instances.ops.run_labels import opposite_runs, padded_runs, row_step
 from pipeline.instances.ops.stitch import forward_offsets, opposite, shifts
 
 DIRECTIONS: list[Vec3] = forward_offsets(26)
-NUMBER_OF = {**{d: n for n, d in enumerate(DIRECTIONS)}, **{opposite(d): n for n, d in enumerate(DIRECTIONS)}}
+NUMBER_OF: dict[Triple, int] = {way: n for n, d in enumerate(DIRECTIONS) for way in (d, opposite(d))}
 
 
 def pairs_within(labels: NDArray[np.uint32], group: NDArray[np.integer[Any]], n_groups: int) -> NDArray[np.uint64]:

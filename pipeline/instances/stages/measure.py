@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.arrays import Array
 from pipeline.engine.stage import BlockStage, Stopwatch
-from pipeline.geometry import Vec3, vec3
+from pipeline.geometry import Vec3
 from pipeline.grid import Block
 from pipeline.instances.ops.relabel import numbered
 from pipeline.instances.ops.stitch import contact, forward_offsets, opposite
@@ -64,7 +64,7 @@ class MeasureStage(BlockStage):
 
     def _neighbours(self, block: Block) -> Iterator[tuple[Vec3, int]]:
         for step in forward_offsets(26):
-            index = vec3(i + d for i, d in zip(block.index, step, strict=True))
+            index = block.index + step
             if self.grid.has(index):
                 yield step, self.grid.number_of(index)
 

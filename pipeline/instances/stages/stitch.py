@@ -10,7 +10,6 @@ import numpy as np
 
 from pipeline.arrays import Array
 from pipeline.engine.stage import BlockStage, Stopwatch
-from pipeline.geometry import vec3
 from pipeline.grid import Block
 from pipeline.instances.ops.label import Connectivity
 from pipeline.instances.ops.stitch import forward_offsets, global_pairs, touching_pairs
@@ -53,7 +52,7 @@ class StitchStage(BlockStage):
             return found[0]
         own = self.labels.rim(block.number)
         for step in forward_offsets(self.connectivity):
-            index = vec3(i + d for i, d in zip(block.index, step, strict=True))
+            index = block.index + step
             if not self.grid.has(index):
                 continue
             other = self.grid.number_of(index)

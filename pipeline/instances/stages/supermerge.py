@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from pipeline.arrays import Array
 from pipeline.engine.stage import BlockStage, Stopwatch
-from pipeline.geometry import Box, Vec3, vec3
+from pipeline.geometry import Box, Vec3
 from pipeline.grid import Block, BlockGrid
 from pipeline.instances.ops.label import Connectivity
 from pipeline.instances.ops.stitch import forward_offsets
@@ -114,8 +114,7 @@ KEPT = ("voxels", "first")
 
 
 def _points_into(index: Vec3, core: Box, steps: list[Vec3]) -> bool:
-    targets = (vec3(i + d for i, d in zip(index, step, strict=True)) for step in steps)
-    return any(core.contains(Box(at, vec3(i + 1 for i in at))) for at in targets)
+    return any(core.contains(Box(index + step, index + step + 1)) for step in steps)
 
 
 def super_side(fragments: int, blocks: int, at_once: int) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.arrays import Array
-from pipeline.geometry import Box
+from pipeline.geometry import Box, vec3
 from pipeline.grid import BlockGrid
 from pipeline.instances.ops.fragments import Runs, painted
 from pipeline.instances.ops.relabel import narrowed
@@ -64,5 +64,5 @@ class StoredLabels:
         found, plane = self.runs(block.number), block.core.shape[1] * block.core.shape[2]
         low, high = np.searchsorted(found.start, (z.start * plane, z.stop * plane))
         slab = Runs(found.label[low:high], found.start[low:high] - z.start * plane, found.length[low:high])
-        labels = painted(slab, slab.label, (part.shape[0], *block.core.shape[1:]))
+        labels = painted(slab, slab.label, vec3((part.shape[0], *block.core.shape[1:])))
         return np.ascontiguousarray(labels[:, y, x], np.uint32)

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from numcodecs import Blosc, Zstd
 
 from pipeline.arrays import Array
-from pipeline.geometry import Vec3
+from pipeline.geometry import Triple
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -50,7 +50,7 @@ class ChunkCodec(Protocol):
         ...
 
 
-def wanted(dtype: str, chunks: Vec3) -> str:
+def wanted(dtype: str, chunks: Triple) -> str:
     """``blosc`` for labels and ids, ``zstd`` for everything else."""
     kind = np.dtype(dtype)
     return "blosc" if kind.kind == "u" and 1 < kind.itemsize <= LARGEST_BLOSC // prod(chunks) else "zstd"

@@ -102,7 +102,7 @@ class ChunkFiles:
         """Index and box of each chunk that meets a box, and the part of the box in it."""
         for chunk in self.grid.covering(box):
             start = chunk.core.start
-            whole = Box(start, vec3(a + n for a, n in zip(start, self.grid.block, strict=True)))
+            whole = Box(start, start + self.grid.block)
             yield chunk.index, whole, whole.clipped(box)
 
     def _stored(self, index: Vec3) -> bytes | None:

@@ -49,7 +49,7 @@ def describe(url: str, path: str) -> Description:
     with _open(url) as file:
         dataset = _located(url, path, file)
         shape = vec3(dataset.shape[-3:])
-        chunks = vec3(dataset.chunks[-3:]) if dataset.chunks else (1, *shape[1:])
+        chunks = vec3(dataset.chunks[-3:]) if dataset.chunks else vec3((1, *shape[1:]))
         offset = _attribute(dataset, "offset")
         return Description(shape, native(dataset.dtype), chunks, _voxel_size(dataset), offset)
 

@@ -18,7 +18,7 @@ from zarr.storage import LocalStore
 
 from pipeline.arrays import Array
 from pipeline.errors import BadInput
-from pipeline.geometry import Box, FloatVec3, Vec3, float_vec3, vec3
+from pipeline.geometry import Box, FloatVec3, Triple, float_vec3, vec3
 from pipeline.store.formats import Description, native
 from pipeline.store.formats.chunk_codecs import wanted
 from pipeline.store.formats.chunk_files import ChunkFiles
@@ -52,8 +52,8 @@ class ZarrHandle:
     def write(self, box: Box, array: Array) -> None:
         """Store whole chunks; the padding beyond the true extent is written as zeros with them."""
         stored = Box.of_shape(self._array.shape[-3:])
-        whole = Box(box.start, vec3(_up(s, c) for s, c in zip(box.stop, self._array.chunks[-3:], strict=True)))
-        whole = whole.clipped(stored)
+        chunks = vec3(self._array.chunks[-3:])
+        whole = Box(box.start, box.stop.ceil_div(chunks) * chunks).clipped(stored)
         if whole != box:
             padded = np.zeros(whole.shape, array.dtype)
             padded[box.slices(whole.start)] = array
@@ -87,9 +87,9 @@ def open_handle(url: str, path: str) -> ZarrHandle:
 
 def create(
     url: str,
-    extent: Vec3,
-    stored_shape: Vec3,
-    chunks: Vec3,
+    extent: Triple,
+    stored_shape: Triple,
+    chunks: Triple,
     dtype: str,
     voxel_size_nm: FloatVec3 | None,
     offset_nm: FloatVec3 = (0.0, 0.0, 0.0),
@@ -211,7 +211,3 @@ def _require_three_axes(url: str, array: zarr.Array[Any]) -> None:
             f"its shape is {array.shape}",
             "Choose one channel and time point, for example with zarr, and give that array.",
         )
-
-
-def _up(value: int, step: int) -> int:
-    return -(-value // step) * step

@@ -76,14 +76,11 @@ class PrecomputedHandle:
 
     def _require_whole_chunks(self, box: Box) -> None:
         """Two blocks that share a chunk would each undo the other's half of it."""
-        starts = all(a % c == 0 for a, c in zip(box.start, self._chunk, strict=True))
+        starts = box.start.is_multiple_of(self._chunk)
         ends = all(b % c == 0 or b == e for b, c, e in zip(box.stop, self._chunk, self._extent.stop, strict=True))
         if starts and ends and self._extent.contains(box):
             return
-        nearest = Box(
-            vec3(a // c * c for a, c in zip(box.start, self._chunk, strict=True)),
-            vec3(-(-b // c) * c for b, c in zip(box.stop, self._chunk, strict=True)),
-        )
+        nearest = Box(box.start // self._chunk * self._chunk, box.stop.ceil_div(self._chunk) * self._chunk)
         raise BadInput(
             f"writing {box} to {self._url}",
             f"a block writes whole chunks of {self._chunk} inside {self._extent}",
@@ -174,10 +171,10 @@ def mip_levels(
     levels = [MipLevel(extent, corner, voxel_size_nm)]
     for factor in factors:
         fine = levels[-1]
-        low = vec3(o // f for o, f in zip(fine.voxel_offset, factor, strict=True))
-        high = vec3(-(-(o + e) // f) for o, e, f in zip(fine.voxel_offset, fine.extent, factor, strict=True))
+        low = fine.voxel_offset // factor
+        high = (fine.voxel_offset + fine.extent).ceil_div(factor)
         size = float_vec3(s * f for s, f in zip(fine.voxel_size_nm, factor, strict=True))
-        levels.append(MipLevel(vec3(b - a for a, b in zip(low, high, strict=True)), low, size))
+        levels.append(MipLevel(high - low, low, size))
     return levels
 
 

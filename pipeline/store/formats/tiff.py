@@ -232,7 +232,7 @@ def _describe_slice(url: str, count: int) -> Description:
 def _description(planes: TiffPlanes, count: int) -> Description:
     _, height, width = planes.shape
     chunk = (1, *planes.series.keyframe.chunks[-2:])
-    return Description((count, height, width), native(planes.dtype), vec3(chunk), _voxel_size(planes.tiff))
+    return Description(vec3((count, height, width)), native(planes.dtype), vec3(chunk), _voxel_size(planes.tiff))
 
 
 def _only_series(url: str, tiff: tifffile.TiffFile) -> tifffile.TiffPageSeries:

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import BadInput
+from pipeline.geometry import Triple
 from pipeline.training.augment import grey, sections, warp
 from pipeline.training.augment.chance import drawn
 from pipeline.training.augment.labels import smoothed
 from pipeline.training.augment.settings import Augmentation
 
-Triple = tuple[int, int, int]
 Change = Callable[[Tensor, Tensor, np.random.Generator, Augmentation], tuple[Tensor, Tensor]]
 
 

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline.geometry import Box, vec3
 from pipeline.training.augment.compose import AUGMENTATIONS, augmented, window
 from pipeline.training.augment.settings import Augmentation
 from pipeline.training.augment.warp import centre
@@ -84,12 +85,11 @@ def _settings(name: str) -> Augmentation:
 
 
 def _tissue(shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
-    from pipeline.geometry import Box
     from pipeline.phantom import Phantom
 
-    start = (10, 200 - shape[1] // 2, 200 - shape[2] // 2)
-    box = Box(start, tuple(s + size for s, size in zip(start, shape, strict=True)))  # type: ignore[arg-type]
-    raw, labels = Phantom((64, 400, 400), 7, _VOXEL_NM).both(box)
+    start = vec3((10, 200 - shape[1] // 2, 200 - shape[2] // 2))
+    box = Box(start, start + vec3(shape))
+    raw, labels = Phantom(vec3((64, 400, 400)), 7, _VOXEL_NM).both(box)
     low, high = np.percentile(raw, (1, 99))
     return torch.from_numpy((raw.astype(np.float32) - low) / (high - low)).float(), torch.from_numpy(
         labels.astype(np.int64)

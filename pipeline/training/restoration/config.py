@@ -7,9 +7,10 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from pipeline.model.restorer_spec import Unsharp, fill_options
+from pipeline.settings import SizeNm
 from pipeline.training.config import TrainingConfig
 from pipeline.training.optimiser import Optimiser
-from pipeline.training.sources import Positive, RawSource, VoxelSize
+from pipeline.training.sources import Positive, RawSource
 
 PatchSize = tuple[Positive, Positive]
 
@@ -39,7 +40,7 @@ class RestorationConfig(TrainingConfig):
     task: Literal["interpolation", "noise2noise"]
     volumes: tuple[RawSource, ...] = Field(min_length=1)
     validation: tuple[RawSource, ...] = ()
-    voxel_size_nm: VoxelSize | None = None
+    voxel_size_nm: SizeNm | None = None
     options: dict[str, Any] = Field(default_factory=dict)
     unsharp: Unsharp | None = None
     steps: int = Field(ge=1)

@@ -12,7 +12,7 @@ from torch import nn
 
 from pipeline.denoise.ops.restore import RestoreOp, Restorer
 from pipeline.errors import BadInput, raise_all
-from pipeline.geometry import Box
+from pipeline.geometry import Box, vec3
 from pipeline.training.restoration.config import RestorationConfig
 from pipeline.training.restoration.start import multiple_of
 from pipeline.training.restoration.volumes import Stack
@@ -56,7 +56,7 @@ class Case:
         if self.channels == 2:
             given[hidden] = _BLANK
         depth, height, width = given.shape
-        op = RestoreOp((depth, height, width), patch, overlap, multiple, self.channels, max_gap=depth)
+        op = RestoreOp(vec3(given.shape), patch, overlap, multiple, self.channels, max_gap=depth)
         read, first = Box.of_shape(op.extent), self.channels - 1
         core = Box((first, 0, 0), (depth - first, height, width))
         made = op(given, damaged, read, core, restorer)

@@ -7,15 +7,17 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
+from pipeline.geometry import Triple
 from pipeline.model.normalisation import Normalisation
 from pipeline.model.options import OPTIONS, NoOptions, Options
 from pipeline.model.pinned import STRICT
+from pipeline.settings import SizeNm
 from pipeline.training.augment import Augmentation
 from pipeline.training.config import TrainingConfig
 from pipeline.training.optimiser import Optimiser
 from pipeline.training.reading import as_json, checked
 from pipeline.training.segmentation.loss import Loss
-from pipeline.training.sources import PhantomSource, Positive, Source, Triple, VolumeSource, VoxelSize
+from pipeline.training.sources import PhantomSource, Positive, Source, VolumeSource
 
 __all__ = ["Optimiser", "PhantomSource", "Source", "TrainConfig", "TrainStage", "VolumeSource", "read_config"]
 
@@ -65,7 +67,7 @@ class TrainConfig(TrainingConfig):
 
     volumes: tuple[Source, ...] = Field(min_length=1)
     validation: tuple[Source, ...] = ()
-    voxel_size_nm: VoxelSize
+    voxel_size_nm: SizeNm
     architecture: str = "resunet-h"
     options: dict[str, Any] = Field(default_factory=lambda fields: _default_options(fields["architecture"]))
     initial: str | None = None

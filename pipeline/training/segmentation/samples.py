@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.errors import BadInput, raise_all
+from pipeline.geometry import Box, Triple, Vec3, vec3
 from pipeline.training.augment import Augmentation, augmented, window
 from pipeline.training.raw import drawn_volume
 from pipeline.training.segmentation.config import TrainConfig
 from pipeline.training.segmentation.targets import MARGIN, targets
 from pipeline.training.segmentation.volumes import LabelledVolume
-from pipeline.training.sources import Triple
 
 
 class Samples:
@@ -68,33 +68,28 @@ class Samples:
         self, rng: np.random.Generator, volume: LabelledVolume, crop: Triple, size: Triple
     ) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
         """A window around a crop that lies inside the volume; beyond the border the volume is mirrored."""
-        starts = [
-            start - (whole - inner) // 2
-            for start, whole, inner in zip(self._start(rng, volume, crop), size, crop, strict=True)
-        ]
-        return mirrored(volume.raw, starts, size), mirrored(volume.instances, starts, size)
+        start = self._start(rng, volume, crop) - (vec3(size) - crop) // 2
+        return mirrored(volume.raw, start, size), mirrored(volume.instances, start, size)
 
-    def _start(self, rng: np.random.Generator, volume: LabelledVolume, crop: Triple) -> list[int]:
+    def _start(self, rng: np.random.Generator, volume: LabelledVolume, crop: Triple) -> Vec3:
         """First voxel of the crop: uniform, or (with chance `foreground`) so that it holds a drawn foreground voxel."""
-        last = [extent - size for extent, size in zip(volume.raw.shape, crop, strict=True)]
+        last = vec3(volume.raw.shape) - crop
         if rng.random() >= self.config.foreground:
-            return [int(rng.integers(0, most + 1)) for most in last]
-        voxel = np.unravel_index(int(rng.choice(volume.foreground)), volume.raw.shape)
-        offsets = [int(rng.integers(0, size)) for size in crop]
-        return [int(np.clip(v - o, 0, most)) for v, o, most in zip(voxel, offsets, last, strict=True)]
+            return vec3(rng.integers(0, most + 1) for most in last)
+        voxel = vec3(np.unravel_index(int(rng.choice(volume.foreground)), volume.raw.shape))
+        return (voxel - vec3(rng.integers(0, size) for size in crop)).max(0).min(last)
 
 
-def mirrored(array: NDArray[Any], starts: Sequence[int], size: Triple) -> NDArray[Any]:
+def mirrored(array: NDArray[Any], start: Triple, size: Triple) -> NDArray[Any]:
     """A box (z, y, x) that may reach beyond the array, there mirrored at the border without repeating its voxels."""
-    stops = [start + length for start, length in zip(starts, size, strict=True)]
-    low = [max(0, -start) for start in starts]
-    high = [max(0, stop - extent) for stop, extent in zip(stops, array.shape, strict=True)]
-    if not any(low) and not any(high):
-        return np.ascontiguousarray(array[tuple(slice(a, b) for a, b in zip(starts, stops, strict=True))])
-    inside = array[tuple(slice(max(0, a), b) for a, b in zip(starts, stops, strict=True))]
-    if all(max(pair) < extent for *pair, extent in zip(low, high, inside.shape, strict=True)):
-        return np.pad(inside, list(zip(low, high, strict=True)), mode="reflect")
-    axes = [_folded(np.arange(a, b), extent) for a, b, extent in zip(starts, stops, array.shape, strict=True)]
+    box, whole = Box(start, vec3(start) + size), Box.of_shape(array.shape)
+    if whole.contains(box):
+        return np.ascontiguousarray(array[box.slices()])
+    inside = box.clipped(whole)
+    low, high = inside.start - box.start, box.stop - inside.stop
+    if low.max(high).all_below(inside.shape):
+        return np.pad(array[inside.slices()], list(zip(low, high, strict=True)), mode="reflect")
+    axes = [_folded(np.arange(a, b), n) for a, b, n in zip(box.start, box.stop, array.shape, strict=True)]
     return array[np.ix_(*axes)]
 
 
@@ -109,11 +104,11 @@ def _folded(positions: NDArray[np.int64], extent: int) -> NDArray[np.int64]:
 
 def _misfits(volume: LabelledVolume, config: TrainConfig) -> list[BadInput]:
     crops = dict.fromkeys(stage.crop for stage in config.stages)
-    return [_misfit(volume, crop) for crop in crops if any(c > s for c, s in zip(crop, volume.raw.shape, strict=True))]
+    return [_misfit(volume, crop) for crop in crops if not vec3(crop).all_at_most(volume.raw.shape)]
 
 
 def _misfit(volume: LabelledVolume, crop: Triple) -> BadInput:
-    z, y, x = (min(size, extent) for size, extent in zip(crop, volume.raw.shape, strict=True))
+    z, y, x = vec3(crop).min(volume.raw.shape)
     side = min(y, x) // 16 * 16
     return BadInput(
         f"crop {crop} of {volume.name} {volume.raw.shape}",

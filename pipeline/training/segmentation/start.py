@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import BadInput, raise_all
+from pipeline.geometry import Triple, vec3
 from pipeline.model.device import device_of
 from pipeline.model.loaded import checked_tensors
 from pipeline.model.registry import build, load_weights, users_code
@@ -15,7 +16,6 @@ from pipeline.model.spec import load_spec, spec_path
 from pipeline.training.segmentation.config import TrainConfig
 from pipeline.training.segmentation.shards import shard_count
 from pipeline.training.sizes import require_multiples
-from pipeline.training.sources import Triple
 
 _SOUND_DEPTH, _SOUND_SIDES = 10, (80, 160)
 _TRIED: Triple = (4, 32, 32)
@@ -101,7 +101,7 @@ def _unsound(crop: Triple, config: TrainConfig) -> BadInput:
 
 def _require_two_channels(network: nn.Module, config: TrainConfig, multiple: Triple) -> None:
     crop = config.stages[0].crop
-    size = [-(-min(c, most) // m) * m for c, most, m in zip(crop, _TRIED, multiple, strict=True)]
+    size = vec3(crop).min(_TRIED).ceil_div(multiple) * multiple
     inputs, expected = torch.zeros(1, 1, *size), (1, 2, *size)
     network.eval()
     for name, call in (("logits", network.logits), ("forward", network)):

@@ -14,7 +14,7 @@ from torch import nn
 
 from pipeline.errors import BadInput
 from pipeline.evaluation import Contingency, average_precision, foreground
-from pipeline.geometry import Box, vec3
+from pipeline.geometry import Box, Triple, vec3
 from pipeline.instances.ops.whole import whole_instances
 from pipeline.instances.presets import instance_plan
 from pipeline.instances.settings import InstanceSettings
@@ -24,7 +24,6 @@ from pipeline.predict.op import PredictOp
 from pipeline.training.segmentation.config import TrainConfig
 from pipeline.training.segmentation.start import multiple_of
 from pipeline.training.segmentation.volumes import LabelledVolume
-from pipeline.training.sources import Triple
 
 Map = NDArray[np.uint8]
 
@@ -84,7 +83,7 @@ def predict_op(volume: LabelledVolume, config: TrainConfig, multiple: Triple) ->
         BadInput: the volume is smaller than the least patch of the network, `multiple` (z, y, x).
     """
     extent = vec3(volume.raw.shape)
-    patch = vec3(min(p, e // m * m) for p, e, m in zip(config.patch, extent, multiple, strict=True))
+    patch = (extent // multiple * multiple).min(config.patch)
     if min(patch) == 0:
         raise BadInput(
             f"validation volume {volume.name} of {extent}",
@@ -93,7 +92,7 @@ def predict_op(volume: LabelledVolume, config: TrainConfig, multiple: Triple) ->
             "Give a larger volume.",
         )
     overlap = vec3(min(o, p // 2) if p < e else 0 for o, p, e in zip(config.overlap, patch, extent, strict=True))
-    return PredictOp(extent, (1, 1, 1), patch, overlap, "bump")
+    return PredictOp(extent, vec3((1, 1, 1)), patch, overlap, "bump")
 
 
 def segmented(maps: PredictedMaps, chosen: Thresholds, voxel_size_nm: tuple[float, float, float]) -> NDArray[np.uint64]:

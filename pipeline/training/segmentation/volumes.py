@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import BadInput
+from pipeline.geometry import Box, Triple, vec3
 from pipeline.model.normalisation import histogram
 from pipeline.training.raw import Size, existing, name_of, slices, stored_grey, uint8_grey
 from pipeline.training.segmentation.config import TrainConfig
-from pipeline.training.sources import PhantomSource, Source, Triple, VolumeSource
+from pipeline.training.sources import PhantomSource, Source, VolumeSource
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ def _warn_of_size(name: str, size: Sequence[float], config: TrainConfig) -> None
 def _phantom(source: PhantomSource, config: TrainConfig) -> LabelledVolume:
     from pipeline.phantom import Phantom  # needs more packages than training on real volumes does
 
-    phantom = Phantom(source.shape, source.phantom_seed, config.voxel_size_nm)
+    phantom = Phantom(vec3(source.shape), source.phantom_seed, config.voxel_size_nm)
     raw, ids = phantom.both(phantom.box)
     name = f"phantom/{source.phantom_seed}"
     return _volume(name, raw, _renumbered(ids), config.voxel_size_nm, histogram(raw), source, config)
@@ -230,7 +231,7 @@ def block_mode(labels: NDArray[np.int32], factors: Triple) -> NDArray[np.int32]:
 
 def _blocks(array: NDArray[Any], factors: Triple) -> NDArray[Any]:
     """(z, y, x) -> (z/fz, y/fy, x/fx, voxels of a block)."""
-    counts = [size // factor for size, factor in zip(array.shape, factors, strict=True)]
-    whole = array[tuple(slice(0, n * f) for n, f in zip(counts, factors, strict=True))]
-    pairs = [side for n, f in zip(counts, factors, strict=True) for side in (n, f)]
-    return whole.reshape(pairs).transpose(0, 2, 4, 1, 3, 5).reshape(*counts, -1)
+    counts = vec3(array.shape) // factors
+    whole = array[Box.of_shape(counts * factors).slices()]
+    sides = [side for pair in zip(counts, factors, strict=True) for side in pair]
+    return whole.reshape(sides).transpose(0, 2, 4, 1, 3, 5).reshape(*counts, -1)
