@@ -5,4 +5,4 @@ Importing this package loads neither dask, prefect, torch nor cloud-volume.
 
 from __future__ import annotations
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
