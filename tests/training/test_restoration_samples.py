@@ -14,7 +14,7 @@ from pipeline.store.formats import ome_zarr
 from pipeline.store.volume import open_volume
 from pipeline.training.prepare import main
 from pipeline.training.restoration.config import RestorationConfig
-from pipeline.training.restoration.samples import Samples, augmented
+from pipeline.training.restoration.samples import Samples, flipped
 from pipeline.training.restoration.validation import cases, psnr
 from pipeline.training.restoration.volumes import Stack, load_stack
 from pipeline.training.sources import RawSource
@@ -55,7 +55,7 @@ def test_the_same_turn_is_given_to_all_slices_of_a_sample() -> None:
     frames = np.arange(3 * 4 * 4, dtype=np.uint8).reshape(3, 4, 4)
     seen = set()
     for seed in range(60):
-        turned, fraction = augmented(frames, 0.25, np.random.default_rng(seed))
+        turned, fraction = flipped(frames, 0.25, np.random.default_rng(seed))
         assert np.array_equal(turned[2] % 16, turned[0] % 16)
         assert fraction == (0.25 if turned[0, 0, 0] < 16 else 0.75)
         seen.add(turned.tobytes())
