@@ -1,43 +1,71 @@
-"""Conditions on the rows of a table, as ``--where`` takes them.
+"""Conditions on the rows of a table, as ``--where`` takes them: SQL expressions that can filter and do nothing else.
 
-A condition is read by Python's own parser and nothing of it is ever run: columns, numbers, ``true``, ``false``,
-comparisons (also chained), ``and``, ``or``, ``not``, brackets. Whole numbers are compared exactly, of any size.
+DuckDB's own parser reads the text and runs nothing of it. The tree it gives may hold columns, numbers, ``true`` and
+``false``, comparisons, BETWEEN, IN, IS NULL, AND, OR, NOT, arithmetic and ``FUNCTIONS``; the SQL that is run is written
+anew from such a tree, so no word of the text itself gets into it. Three things differ from DuckDB: ``1 < x < 5`` is a
+condition, a whole number is compared exactly with a number of any size, and NaN is neither above nor below a number.
 """
 
 from __future__ import annotations
 
 import ast
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
 from difflib import get_close_matches
-from math import floor, inf
-from typing import Any
+from functools import lru_cache
+from itertools import pairwise
+from math import ceil, floor
+from typing import Any, Literal
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.dataset as ds
 
 from pipeline.errors import BadInput
+from pipeline.instances.database import locked_database, quoted
 
 EXAMPLE = 'For example "volume_um3 > 0.1 and touches_border == false".'
-COMPARISONS: dict[type[ast.cmpop], str] = {
-    ast.Lt: "less",
-    ast.LtE: "less_equal",
-    ast.Gt: "greater",
-    ast.GtE: "greater_equal",
-    ast.Eq: "equal",
-    ast.NotEq: "not_equal",
+DEPTH = 100  # of brackets in brackets: what is nested deeper is a mistake, and a tree is walked by recursion
+COMPARISONS = {
+    "COMPARE_EQUAL": "=",
+    "COMPARE_NOTEQUAL": "<>",
+    "COMPARE_LESSTHAN": "<",
+    "COMPARE_LESSTHANOREQUALTO": "<=",
+    "COMPARE_GREATERTHAN": ">",
+    "COMPARE_GREATERTHANOREQUALTO": ">=",
 }
-ROUNDED = {"less": "less_equal", "greater_equal": "greater"}  # against a fraction, once its whole part stands for it
-TURNED = {"less": "greater", "less_equal": "greater_equal", "greater": "less", "greater_equal": "less_equal"}
-Literal = bool | int | float
+TURNED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
+ARITHMETIC = ("+", "-", "*", "/", "%")
+FUNCTIONS = {
+    **dict.fromkeys(("abs", "sqrt", "cbrt", "exp", "ln", "log2", "log10", "floor", "ceil", "round"), 1),
+    **dict.fromkeys(("pow", "power"), 2),
+}
+INFINITY = "CAST('inf' AS DOUBLE)"
+HIGHEST = 2**127 - 1  # of DuckDB's largest integers, which hold every column
+NOWHERE = 2**64 - 1  # the place of a part that DuckDB added
+_BEFORE, _AFTER = "SELECT (\n", "\n)"
+
+Node = dict[str, Any]
+Kind = Literal["truth", "whole", "real"]
 
 
-def condition(text: str, schema: pa.Schema) -> Any:
-    """A condition on columns of a schema, as pyarrow takes it.
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A piece of a condition: its SQL, what it holds, and its value where it is a number as such."""
+
+    sql: str
+    kind: Kind
+    value: Decimal | None = None
+    constant: bool = False
+
+
+def condition(text: str, schema: pa.Schema) -> str:
+    """A condition on columns of a schema, as DuckDB takes it.
 
     Raises:
-        BadInput: it cannot be read, or names a column that there is not.
+        BadInput: it cannot be read, is no condition, or names a column that there is not.
     """
-    return _Condition(text, schema).expression()
+    return _Condition(text, schema).sql()
 
 
 def column_of(name: str, schema: pa.Schema, place: str) -> tuple[str, pa.DataType]:
@@ -58,116 +86,235 @@ class _Condition:
 
     def __init__(self, text: str, schema: pa.Schema) -> None:
         self.text, self.schema = text.strip(), schema
+        self.read = self.text
 
-    def expression(self) -> Any:
-        """As pyarrow takes it."""
+    def sql(self) -> str:
+        """As DuckDB takes it."""
         try:
-            return self._truth(ast.parse(self.text, mode="eval").body)
-        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            raise self._refused("it must be a condition", str(getattr(error, "msg", error))) from None
-
-    def _truth(self, node: ast.expr) -> Any:
-        """A part that is true or false for each row."""
-        if isinstance(node, ast.BoolOp):
-            first, *others = (self._truth(value) for value in node.values)
-            for other in others:
-                first = first & other if isinstance(node.op, ast.And) else first | other
-            return first
-        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
-            return ~self._truth(node.operand)
-        if isinstance(node, ast.Compare):
-            return self._comparison(node)
-        if isinstance(node, ast.Name):
-            name, kind = column_of(node.id, self.schema, "--where")
-            if pa.types.is_boolean(kind):
-                return ds.field(name)
-            raise self._refused(f"{name} is {kind}, not true or false", "a condition compares it with something")
-        raise self._refused("it must compare columns with values", f"this is something else: {self._given(node)}")
-
-    def _comparison(self, node: ast.Compare) -> Any:
-        sides = [node.left, *node.comparators]
-        parts = [
-            self._compared(left, operator, right)
-            for left, operator, right in zip(sides, node.ops, sides[1:], strict=False)
-        ]
-        first, *others = parts
-        for other in others:
-            first = first & other
-        return first
-
-    def _compared(self, left: ast.expr, operator: ast.cmpop, right: ast.expr) -> Any:
-        name = COMPARISONS.get(type(operator))
-        if name is None:
-            raise self._refused("comparisons are < <= > >= == !=", f"this is another one: {self._given(left)} ...")
-        a, b = self._operand(left), self._operand(right)
-        if isinstance(a, str) and isinstance(b, str):
-            return getattr(pc, name)(*(self._number(column) for column in (a, b)))
-        if isinstance(a, str) and not isinstance(b, str):
-            return self._with_value(a, name, b)
-        if isinstance(b, str) and not isinstance(a, str):
-            return self._with_value(b, TURNED.get(name, name), a)
-        raise self._refused("a comparison names a column", f"this names none: {self._given(left)} ...")
-
-    def _operand(self, node: ast.expr) -> str | Literal:
-        """The name of a column, or a value."""
-        sign = 1
-        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-            node, sign = node.operand, -1
-        if isinstance(node, ast.Constant) and isinstance(node.value, int | float) and not isinstance(node.value, bool):
-            return sign * node.value
-        if isinstance(node, ast.Constant) and isinstance(node.value, bool) and sign == 1:
-            return node.value
-        if isinstance(node, ast.Name) and sign == 1:
-            truths = {"true": True, "false": False}
-            return truths[node.id] if node.id in truths else column_of(node.id, self.schema, "--where")[0]
-        raise self._refused("values are columns, numbers, true and false", f"this is none: {self._given(node)}")
-
-    def _number(self, column: str) -> Any:
-        """A column to compare with another: ids and sizes as float64, as the others are."""
-        kind = column_of(column, self.schema, "--where")[1]
-        return ds.field(column) if pa.types.is_boolean(kind) else ds.field(column).cast(pa.float64(), safe=False)
-
-    def _with_value(self, column: str, comparison: str, value: Literal) -> Any:
-        """A column against a value of its own type: an id above 2^53 is compared exactly."""
-        kind = column_of(column, self.schema, "--where")[1]
-        if pa.types.is_boolean(kind) != isinstance(value, bool):
-            wanted, given = (
-                ("true or false", "a number") if pa.types.is_boolean(kind) else ("a number", "true or false")
-            )
-            raise self._refused(f"{column} is compared with {wanted}", f"this is {given}")
-        if pa.types.is_integer(kind):
-            return _with_integers(column, kind, comparison, value)
-        if pa.types.is_floating(kind):
-            value = _as_float(value)
-        elif not pa.types.is_boolean(kind):
-            raise self._refused("a condition compares numbers, true and false", f"{column} is {kind}")
-        return getattr(pc, comparison)(ds.field(column), pa.scalar(value, type=kind))
-
-    def _given(self, node: ast.expr) -> str:
-        return ast.get_source_segment(self.text, node) or ""  # not ast.unparse: it fails on the longest numbers
+            self.read, tree = _tree(self.text)
+        except ValueError as error:
+            raise self._refused("it must be a condition", " ".join(str(error).split())) from None
+        return self._truth(tree)
 
     def _refused(self, rule: str, why: str) -> BadInput:
         return BadInput(f"--where {self.text!r}", rule, why, f"{EXAMPLE} Columns: {', '.join(self.schema.names)}.")
 
+    def _truth(self, node: Node) -> str:
+        """A part that is true or false for each row."""
+        part = self._part(node)
+        if part.kind == "truth" and not part.constant:
+            return part.sql
+        if node["class"] == "COLUMN_REF":
+            name, kind = self._column(node)
+            raise self._refused(f"{name} is {kind}, not true or false", "a condition compares it with something")
+        raise self._refused("it must compare columns with values", f"this is something else: {self._given(node)}")
 
-def _with_integers(column: str, kind: pa.DataType, comparison: str, value: int | float) -> Any:
-    """A column of integers against any number, exactly; one that no row can hold lies above or below all of them."""
-    signed = pa.types.is_signed_integer(kind)
-    low, high = -signed << (kind.bit_width - 1), (1 << (kind.bit_width - signed)) - 1
-    field, lowest = ds.field(column), pa.scalar(low, type=kind)
-    if value < low or value > high:
-        holds = comparison == "not_equal" or comparison.startswith("greater" if value < low else "less")
-        return field >= lowest if holds else field < lowest
-    whole = floor(value)
-    if whole != value:
-        if comparison in ("equal", "not_equal"):
-            return field >= lowest if comparison == "not_equal" else field < lowest
-        comparison = ROUNDED.get(comparison, comparison)
-    return getattr(pc, comparison)(field, pa.scalar(whole, type=kind))
+    def _part(self, node: Node) -> _Part:
+        kinds = {
+            "COLUMN_REF": self._column_part,
+            "CONSTANT": self._constant,
+            "CONJUNCTION": self._conjunction,
+            "COMPARISON": self._comparison,
+            "BETWEEN": self._between,
+            "OPERATOR": self._operator,
+            "FUNCTION": self._function,
+        }
+        return kinds.get(node["class"], self._unknown)(node)
+
+    def _unknown(self, node: Node) -> _Part:
+        raise self._refused("values are columns, numbers, true and false", f"this is none: {self._given(node)}")
+
+    def _column(self, node: Node) -> tuple[str, pa.DataType]:
+        return column_of(".".join(node["column_names"]), self.schema, "--where")
+
+    def _column_part(self, node: Node) -> _Part:
+        name, kind = self._column(node)
+        if pa.types.is_boolean(kind):
+            return _Part(quoted(name), "truth")
+        if pa.types.is_integer(kind):
+            return _Part(quoted(name), "whole")
+        if pa.types.is_floating(kind):
+            return _Part(quoted(name), "real")
+        raise self._refused("a condition compares numbers, true and false", f"{name} is {kind}")
+
+    def _constant(self, node: Node) -> _Part:
+        literal = node["literal"]
+        if literal["kind"] == "BOOLEAN":
+            return _Part(literal["text"], "truth", constant=True)
+        if literal["kind"] not in ("INTEGER", "NUMERIC"):
+            return self._unknown(node)
+        try:
+            return _number(Decimal(literal["text"].replace("_", "")))
+        except ArithmeticError:  # an exponent of twenty digits
+            return self._unknown(node)
+
+    def _conjunction(self, node: Node) -> _Part:
+        word = " AND " if node["type"] == "CONJUNCTION_AND" else " OR "
+        return _Part("(" + word.join(self._truth(child) for child in node["children"]) + ")", "truth")
+
+    def _comparison(self, node: Node) -> _Part:
+        sign = COMPARISONS.get(node["type"])
+        if sign is None:
+            raise self._refused("comparisons are < <= > >= == !=", f"this is another one: {self._given(node)}")
+        return self._compared(node["left"], sign, node["right"])
+
+    def _between(self, node: Node) -> _Part:
+        low = self._compared(node["input"], ">=", node["lower"])
+        high = self._compared(node["input"], "<=", node["upper"])
+        return _Part(f"({low.sql} AND {high.sql})", "truth")
+
+    def _operator(self, node: Node) -> _Part:
+        first, *others = node["children"]
+        if node["type"] == "OPERATOR_NOT":
+            return _Part(f"(NOT {self._truth(first)})", "truth")
+        if node["type"] in ("OPERATOR_IS_NULL", "OPERATOR_IS_NOT_NULL"):
+            word = node["type"].removeprefix("OPERATOR_").replace("_", " ")
+            return _Part(f"({self._part(first).sql} {word})", "truth")
+        if node["type"] == "COMPARE_IN":
+            return _Part("(" + " OR ".join(self._compared(first, "=", each).sql for each in others) + ")", "truth")
+        return self._unknown(node)
+
+    def _function(self, node: Node) -> _Part:
+        name, nodes = node["function_name"].lower(), [argument["expression"] for argument in node["arguments"]]
+        unusual = [node.get("schema"), node.get("filter"), node["distinct"], node["order_bys"].get("orders")]
+        if any(unusual) or name not in (*ARITHMETIC, *FUNCTIONS, "isnan"):
+            if node["is_operator"]:
+                raise self._refused("it must be a condition", f"this is an operator of something else: {name}")
+            return self._unknown(node)
+        parts = [self._part(each) for each in nodes]
+        if len(parts) not in _arguments(name) or any(part.kind == "truth" for part in parts):
+            return self._unknown(node)
+        return _computed(name, parts)
+
+    def _compared(self, left: Node, sign: str, right: Node) -> _Part:
+        a, b = self._part(left), self._part(right)
+        if a.constant and b.constant:
+            raise self._refused("a comparison names a column", f"this names none: {self._given(left)} ...")
+        if a.constant:
+            left, a, sign, b = right, b, TURNED.get(sign, sign), a
+        if (a.kind == "truth") != (b.kind == "truth"):
+            wanted, given = ("true or false", "a number") if a.kind == "truth" else ("a number", "true or false")
+            raise self._refused(f"{self._given(left)} is compared with {wanted}", f"this is {given}")
+        if a.kind == "whole" and b.value is not None:
+            return _Part(_with_integer(a.sql, sign, b.value), "truth")
+        return _Part(_with_nan(a, sign, b), "truth")
+
+    def _given(self, node: Node) -> str:
+        """The words of a part."""
+        whole = (_BEFORE + self.read).encode()
+        places = list(_places(node)) or [(len(_BEFORE), len(whole))]
+        start, stop = min(start for start, _ in places), max(stop for _, stop in places)
+        return whole[start:stop].decode(errors="replace")
 
 
-def _as_float(value: int | float) -> float:
+@lru_cache(8)  # the rows and their number are asked for by the same condition
+def _tree(text: str) -> tuple[str, Node]:
+    """A condition as DuckDB's parser reads it, and the text that was read.
+
+    What the parser refuses is taken as Python would write it without chained comparisons, and tried again.
+
+    Raises:
+        ValueError: it is not one expression.
+    """
+    if not text:
+        raise ValueError("it is empty")
     try:
-        return float(value)
-    except OverflowError:
-        return inf if value > 0 else -inf
+        return text, _expression(text)
+    except ValueError:
+        unchained = _unchained(text)
+        if unchained is None:
+            raise
+    return unchained, _expression(unchained)
+
+
+def _expression(text: str) -> Node:
+    text.encode()  # a word that is no Unicode is a ValueError too
+    with locked_database(depth=DEPTH) as database:
+        question = "SELECT json_serialize_sql(?::VARCHAR), json_serialize_sql('SELECT (1)')"
+        answers = database.execute(question, [_BEFORE + text + _AFTER]).fetchall()[0]
+    found, empty = (json.loads(answer) for answer in answers)
+    if found["error"]:
+        raise ValueError(found["error_message"])
+    expressions = found["statements"][0]["node"].pop("select_list", [])
+    del empty["statements"][0]["node"]["select_list"]
+    if found != empty or len(expressions) != 1:  # the text closed the bracket it was put in
+        raise ValueError("it is more than one expression, or has parameters")
+    return expressions[0]  # type: ignore[no-any-return]
+
+
+class _Unchained(ast.NodeTransformer):
+    """``a < b < c`` as ``a < b and b < c``."""
+
+    def visit_Compare(self, node: ast.Compare) -> ast.expr:
+        sides = pairwise([node.left, *node.comparators])
+        parts = [ast.Compare(left, [sign], [right]) for (left, right), sign in zip(sides, node.ops, strict=True)]
+        return parts[0] if len(parts) == 1 else ast.BoolOp(ast.And(), list[ast.expr](parts))
+
+
+def _unchained(text: str) -> str | None:
+    """A condition without chained comparisons; None where Python cannot read it."""
+    try:
+        return ast.unparse(_Unchained().visit(ast.parse(text, mode="eval")))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def _places(node: Any) -> Iterator[tuple[int, int]]:
+    """Where the parts of a tree stand in the text, in bytes."""
+    if isinstance(node, dict):
+        start = node.get("query_location", NOWHERE)
+        if start != NOWHERE:
+            yield start, start + node["query_location_length"]
+    for below in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from _places(below)
+
+
+def _number(value: Decimal) -> _Part:
+    if abs(value) <= HIGHEST and floor(value) == value:
+        return _Part(str(floor(value)), "whole", value, constant=True)
+    return _Part(_as_real(value), "real", value, constant=True)
+
+
+def _as_real(value: Decimal) -> str:
+    return f"CAST('{float(value)!r}' AS DOUBLE)"
+
+
+def _with_integer(sql: str, sign: str, value: Decimal) -> str:
+    """A whole number against any other, exactly."""
+    value = min(max(value, Decimal(-HIGHEST)), Decimal(HIGHEST))
+    if floor(value) == value or sign in ("<=", ">"):
+        return f"({sql} {sign} {floor(value)})"
+    if sign in ("<", ">="):
+        return f"({sql} {sign} {ceil(value)})"
+    return f"({sql} {'<>' if sign == '=' else '='} {sql})"  # none or all of them; null of null
+
+
+def _with_nan(a: _Part, sign: str, b: _Part) -> str:
+    """A comparison that NaN fails, other than ``!=``; DuckDB's own has it equal to itself and above infinity."""
+    compared = f"{a.sql} {sign} {b.sql if b.value is None else _as_real(b.value)}"
+    reals = [part.sql for part in (a, b) if part.kind == "real" and not part.constant]
+    if sign == "<>":
+        return f"({' OR '.join([compared, *(f'isnan({sql})' for sql in reals)])})"
+    # Not by isnan: bounded above like this, parts without such values are left out.
+    return f"({' AND '.join([compared, *(f'{sql} <= {INFINITY}' for sql in reals)])})"
+
+
+def _arguments(name: str) -> tuple[int, ...]:
+    """How many an operator or a function may have."""
+    if name in ARITHMETIC:
+        return (1, 2) if name in ("+", "-") else (2,)
+    return (FUNCTIONS.get(name, 1),)
+
+
+def _computed(name: str, parts: Sequence[_Part]) -> _Part:
+    """Arithmetic and functions: of whole numbers exactly where it can be, otherwise in float64."""
+    if len(parts) == 1 and parts[0].value is not None and name in ("+", "-"):
+        return _number(parts[0].value * (-1 if name == "-" else 1))
+    exact = all(part.kind == "whole" for part in parts) and name in ("+", "-", "*", "%", "abs")
+    given = [f"CAST({part.sql} AS {'HUGEINT' if exact else 'DOUBLE'})" for part in parts]
+    if name == "isnan":
+        return _Part(f"isnan({given[0]})", "truth")
+    kind: Kind = "whole" if exact else "real"
+    if name not in ARITHMETIC:
+        return _Part(f"{name}({', '.join(given)})", kind)
+    return _Part(f"({name}{given[0]})" if len(given) == 1 else f"({f' {name} '.join(given)})", kind)
