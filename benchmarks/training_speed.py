@@ -28,6 +28,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks import report
+from pipeline.model.device import device_of
 from pipeline.model.options import PUBLISHED_WIDTHS
 from pipeline.model.registry import build
 from pipeline.training.prepare import prepare
@@ -78,7 +79,7 @@ class Case:
 
 def device() -> torch.device:
     """What is measured: the GPU where there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return device_of("auto")
 
 
 def cases(kind: str) -> tuple[Case, ...]:

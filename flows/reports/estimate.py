@@ -177,10 +177,9 @@ def _weight_bytes(member: Member) -> int:
 
 
 def _seconds_a_call(plan: Plan, member: Member) -> float:
-    from pipeline.model.device import picked_device
     from pipeline.model.load import load_model
 
-    model = load_model(member.model, picked_device(plan.config.predict.device))
+    model = load_model(member.model, plan.config.predict.device)
     patches = np.zeros((plan.op.batch, 1, *plan.op.patch), np.float32)
     model.predict(patches)
     started = time.perf_counter()

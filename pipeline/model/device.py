@@ -1,4 +1,4 @@
-"""Which device computes: what a configuration asks for, held against what is there."""
+"""Which device computes: what was asked for, held against what is there. Only asking for one loads torch."""
 
 from __future__ import annotations
 
@@ -10,25 +10,20 @@ if TYPE_CHECKING:
     import torch
 
 
-def picked_device(device: str) -> str:
-    """``auto`` as ``cuda`` where torch sees a GPU, else ``cpu``; anything else as it is."""
-    if device != "auto":
-        return device
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def device_of(asked: str) -> torch.device:
-    """The device that ``auto``, ``cpu`` or ``cuda`` stands for; the first GPU.
+    """The device that ``auto``, ``cpu`` or ``cuda`` stands for, or any other that torch has a name for.
+
+    ``auto`` is ``cuda`` where torch sees a GPU, else ``cpu``; ``cuda`` is the first GPU.
 
     Raises:
         BadInput: cuda where there is none.
     """
     import torch
 
-    if picked_device(asked) == "cpu":
-        return torch.device("cpu")
-    if not torch.cuda.is_available():
-        raise BadInput("device: cuda", "torch must see a GPU", "it sees none here", "Take device: auto or cpu.")
-    return torch.device("cuda", 0)
+    sees_gpu = torch.cuda.is_available()
+    device = torch.device(("cuda" if sees_gpu else "cpu") if asked == "auto" else asked)
+    if device.type != "cuda":
+        return device
+    if not sees_gpu:
+        raise BadInput(f"device: {asked}", "torch must see a GPU", "it sees none here", "Take device: auto or cpu.")
+    return torch.device("cuda", device.index or 0)

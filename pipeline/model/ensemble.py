@@ -103,7 +103,7 @@ def scale_warnings(scale: Vec3, voxel_size_nm: FloatVec3, specs: Sequence[ModelS
     """A sentence for each model that was trained on voxels of quite another size than it will see."""
     used = [s * v for s, v in zip(scale, voxel_size_nm, strict=True)]
     for spec in specs:
-        # z is left out: the models are trained on isotropic and anisotropic sections alike.
+        # Without z: the models are trained on isotropic and anisotropic sections alike.
         ratios = [u / m for u, m in zip(used[1:], spec.voxel_size_nm[1:], strict=True)]
         if all(1 / VOXEL_SIZE_RATIO <= ratio <= VOXEL_SIZE_RATIO for ratio in ratios):
             continue
@@ -111,7 +111,7 @@ def scale_warnings(scale: Vec3, voxel_size_nm: FloatVec3, specs: Sequence[ModelS
         mip = max(0, round(best[1]).bit_length() - 1)
         yield (
             f"the network sees voxels of {_by(used)} nm, {spec.name} was trained at {_by(spec.voxel_size_nm)} nm, more "
-            f"than 1.5 times different: expect worse results. Nearest: mip {mip} of this volume "
+            f"than {VOXEL_SIZE_RATIO:g} times different: expect worse results. Nearest: mip {mip} of this volume "
             f"(predict.scale={list(best)})."
         )
 

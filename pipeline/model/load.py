@@ -48,7 +48,8 @@ def load_model(name_or_path: str | Path, device: str = "cpu") -> LoadedModel:
     """The model of a shipped name or of a .json specification; the same object on every call in this process.
 
     Raises:
-        BadInput: unknown name, weights missing, of another sha256, not safetensors, or of another architecture.
+        BadInput: unknown name, no such device, weights missing, of another sha256, not safetensors, or of another
+            architecture.
     """
     return _once(name_or_path, device)
 

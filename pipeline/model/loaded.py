@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import BadInput
+from pipeline.model.device import device_of
 from pipeline.model.pinned import PinnedSpec
 from pipeline.model.tensors import from_bytes
 
@@ -38,15 +39,19 @@ class Once(Generic[_Network]):
 
     def __init__(self, path_of: Callable[[str | Path], Path], load: Callable[[Path, torch.device], _Network]) -> None:
         self._path_of, self._load = path_of, load
-        self._loaded: dict[tuple[Path, str], _Network] = {}
+        self._loaded: dict[tuple[Path, torch.device], _Network] = {}
         self._one_at_a_time = threading.Lock()
 
     def __call__(self, name_or_path: str | Path, device: str) -> _Network:
-        """The network of a shipped name or of a .json specification."""
-        key = (self._path_of(name_or_path).resolve(), device)
+        """The network of a shipped name or of a .json specification, on ``auto``, ``cpu`` or ``cuda``.
+
+        Raises:
+            BadInput: unknown name, no such device, or what loading raises.
+        """
+        key = (self._path_of(name_or_path).resolve(), device_of(device))
         with self._one_at_a_time:
             if key not in self._loaded:
-                self._loaded[key] = self._load(key[0], torch.device(device))
+                self._loaded[key] = self._load(*key)
             return self._loaded[key]
 
 

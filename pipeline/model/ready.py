@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from pipeline.arrays import Float32
 from pipeline.errors import BadInput
-from pipeline.model.device import picked_device
 from pipeline.model.pinned import PinnedSpec
 from pipeline.model.slot import compute_slot
 
@@ -56,7 +55,7 @@ def ready_model(name: str, planned: PinnedSpec, device: str) -> SlottedModel:
     """
     from pipeline.model.load import load_model
 
-    model = load_model(name, picked_device(device))
+    model = load_model(name, device)
     _require_planned("model", name, model.spec, planned)
     return SlottedModel(model)
 
@@ -65,7 +64,7 @@ def ready_restorer(name: str, planned: PinnedSpec, device: str) -> SlottedRestor
     """The restorer of a run; arguments and errors as those of ``ready_model``."""
     from pipeline.model.restorer import load_restorer
 
-    restorer = load_restorer(name, picked_device(device))
+    restorer = load_restorer(name, device)
     _require_planned("restorer", name, restorer.spec, planned)
     return SlottedRestorer(restorer)
 

@@ -59,8 +59,8 @@ def load_restorer(name_or_path: str | Path, device: str = "cpu") -> LoadedRestor
     """The restorer of a shipped name or of a .json specification; the same object on every call in this process.
 
     Raises:
-        BadInput: unknown name, a model of mitochondria, weights missing, of another sha256, not safetensors, or of
-            another network.
+        BadInput: unknown name, no such device, a model of mitochondria, weights missing, of another sha256, not
+            safetensors, or of another network.
     """
     return _once(name_or_path, device)
 

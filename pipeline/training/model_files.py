@@ -14,7 +14,7 @@ from pipeline.model.tensors import to_bytes
 
 def write_weights(network: nn.Module, name: str, directory: Path) -> dict[str, str]:
     """Write NAME.safetensors; the fields `weights` and `sha256` of its specification."""
-    content = to_bytes({key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()})
+    content = to_bytes(network.state_dict())
     path = directory / f"{name}.safetensors"
     path.write_bytes(content)
     return {"weights": path.name, "sha256": sha256(content).hexdigest()}

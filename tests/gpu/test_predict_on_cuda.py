@@ -1,4 +1,4 @@
-"""The networks on a real GPU; needs torch, numpy and pydantic alone, and skips without CUDA."""
+"""The networks on a real GPU; needs torch, numpy, pydantic and safetensors alone, and skips without CUDA."""
 
 from __future__ import annotations
 
