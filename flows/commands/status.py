@@ -92,7 +92,7 @@ def _watch_on_terminal(run: _Watched, blocks: bool, seconds: float) -> None:
     with Live(console=Console(highlight=False), auto_refresh=False) as live, suppress(KeyboardInterrupt):
         while not complete:
             complete, _, lines = run.now(blocks)
-            live.update(Text("\n".join(lines), no_wrap=True, overflow="ellipsis"), refresh=True)
+            live.update(Text("\n".join(lines), overflow="fold"), refresh=True)
             if not complete:
                 time.sleep(seconds)
 

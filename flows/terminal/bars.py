@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from typing import TextIO, cast
 
@@ -42,10 +43,10 @@ class Bars(Watcher):
             self._start()
         if pace.step not in self._bars:
             task = self._shown.add_task(pace.step, total=None, visible=False)
-            self._bars[pace.step] = _Bar(task, self._blocks.get(pace.step, {}))
+            self._bars[pace.step] = _Bar(task, self._blocks.get(pace.step, {}), pace.started)
         bar = self._bars[pace.step]
         bar.take(pace)
-        left = _left(pace, bar.total - bar.done)
+        left = _left(pace, bar)
         self._shown.update(
             bar.task, completed=bar.done, total=bar.total, visible=True, left=left, speed=_speed(pace), unit="blocks"
         )
@@ -65,8 +66,8 @@ class Bars(Watcher):
 class _Bar:
     """The bar of a step; ``blocks`` of its stages in order, those in front of the present one finished."""
 
-    def __init__(self, task: TaskID, blocks: Mapping[str, int]) -> None:
-        self.task, self._blocks = task, dict(blocks)
+    def __init__(self, task: TaskID, blocks: Mapping[str, int], started: float) -> None:
+        self.task, self._blocks, self.started = task, dict(blocks), started
         self.done = 0
 
     @property
@@ -94,8 +95,7 @@ class _Beside(ProgressColumn):
         parts = [f"{int(task.completed):,} of {total:,} {task.fields.get('unit', '')}".rstrip()]
         if self._console.width >= WIDE and task.fields.get("speed"):
             parts.append(task.fields["speed"])
-        left = f"{duration(task.elapsed or 0)}" if task.finished else task.fields.get("left", "")
-        return Text(", ".join(part for part in (*parts, left) if part))
+        return Text(", ".join(part for part in (*parts, task.fields.get("left", "")) if part))
 
 
 def progress_on(stream: TextIO) -> Progress:
@@ -108,10 +108,15 @@ def progress_on(stream: TextIO) -> Progress:
     )
 
 
-def _left(pace: Pace, blocks: int) -> str:
-    """Time for the blocks that are left of the step, at the speed of the present stage."""
+def _left(pace: Pace, bar: _Bar) -> str:
+    """Time for the blocks that are left of the step, at the speed of the present stage; at its end, the time taken.
+
+    The clock of rich goes on until the last bar is finished.
+    """
+    if bar.done == bar.total:
+        return duration(time.monotonic() - bar.started)
     speed = pace.blocks_a_second
-    return "" if speed is None else f"{duration(blocks / speed)} left"
+    return "" if speed is None else f"{duration((bar.total - bar.done) / speed)} left"
 
 
 def _speed(pace: Pace) -> str:

@@ -26,6 +26,12 @@ def test_tensorboard_is_loaded_only_when_its_events_are_written(module: str) -> 
     assert found.stdout.strip() == "['pipeline.training.record.tensorboard']"
 
 
+def test_rich_is_loaded_only_when_something_is_drawn() -> None:
+    script = "import sys, flows.cli; print('rich' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "False"
+
+
 @pytest.mark.parametrize(
     "module", ["pipeline.training.segmentation.config", "pipeline.model.spec", "pipeline.instances.ops.stitch"]
 )

@@ -66,6 +66,15 @@ def test_a_bar_of_a_resumed_step_counts_the_stages_that_were_finished_before(ter
     assert "11 of 11 blocks" in terminal.text
 
 
+def test_the_time_of_a_finished_step_stands_still(terminal: _Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.monotonic()
+    with Bars(terminal) as bars:
+        bars._show(Pace("label", 8, 0, now - 65, 8, "label", 1e6))
+        monkeypatch.setattr(time, "monotonic", lambda: now + 500)
+        bars._shown.refresh()
+    assert "8 of 8 blocks" in terminal.text and terminal.text.rstrip().endswith("1 min 5 s")
+
+
 def test_a_stage_that_was_not_known_at_the_start_makes_the_bar_longer(terminal: _Terminal) -> None:
     with Bars(terminal, [Step("merge", ())]) as bars:
         shown(bars, "merge-0", 4, 4)
