@@ -46,7 +46,7 @@ NOWHERE = 2**64 - 1  # the place of a part that DuckDB added
 _BEFORE, _AFTER = "SELECT (\n", "\n)"
 
 Node = dict[str, Any]
-Kind = Literal["truth", "whole", "real"]
+ValueKind = Literal["truth", "whole", "real"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class _Part:
     """A piece of a condition: its SQL, what it holds, and its value where it is a number as such."""
 
     sql: str
-    kind: Kind
+    kind: ValueKind
     value: Decimal | None = None
     constant: bool = False
 
@@ -314,7 +314,7 @@ def _computed(name: str, parts: Sequence[_Part]) -> _Part:
     given = [f"CAST({part.sql} AS {'HUGEINT' if exact else 'DOUBLE'})" for part in parts]
     if name == "isnan":
         return _Part(f"isnan({given[0]})", "truth")
-    kind: Kind = "whole" if exact else "real"
+    kind: ValueKind = "whole" if exact else "real"
     if name not in ARITHMETIC:
         return _Part(f"{name}({', '.join(given)})", kind)
     return _Part(f"({name}{given[0]})" if len(given) == 1 else f"({f' {name} '.join(given)})", kind)
