@@ -101,7 +101,7 @@ def evaluate_command(
 
 
 def _in_this_process(values: dict[str, Any]) -> dict[str, Any]:
-    """The same values; a cluster of which only the size is given is threads, as by default."""
+    """The same values; a cluster with a size and no kind is threads, as by default."""
     cluster = values.get("cluster", {})
     return {**values, "cluster": {"kind": "none", **cluster}} if isinstance(cluster, dict) else values
 

@@ -37,7 +37,7 @@ COST = {
     "measure": 0.03,
     "export": 0.15,
 }
-RESTORE_EVERYWHERE = 1.0  # likewise, where the restorer takes every voxel
+RESTORE_EVERYWHERE = 1.0  # seconds a megavoxel too, where the restorer takes every voxel
 _LOG = logging.getLogger(__name__)
 
 

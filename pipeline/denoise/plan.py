@@ -110,7 +110,7 @@ def _bits(settings: DenoiseSettings, voxel_size_nm: FloatVec3) -> tuple[int, int
 
 
 def _require_reach(op: RestoreOp, settings: DenoiseSettings) -> None:
-    """Refuse a rim wider than a patch, of which every block would hold that much around it, or all of every slice."""
+    """Refuse a rim wider than a patch: every block would read so much around it, or all of every slice."""
     widest = [n * size for n, size in zip(op.patch, op.pixel, strict=True)]
     if op.feather > min(widest):
         raise BadInput(

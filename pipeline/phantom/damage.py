@@ -48,7 +48,7 @@ class Damage:
     and the last slice may be damaged.
 
     Attributes:
-        extent: voxels z, y, x; voxel_size_nm: likewise.
+        extent: voxels z, y, x; voxel_size_nm: nm z, y, x.
         strength: of size and depth: 1 is what a person calls damaged at a glance; 0.1 to 4.
         kinds: some of ``KINDS``.
 

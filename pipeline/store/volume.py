@@ -68,7 +68,7 @@ class Volume:
 
         Raises:
             Unreadable: the stored bytes are torn or unreadable; names the volume and the box.
-            ConnectionError, TimeoutError, InterruptedError: the store stayed away through all tries; likewise.
+            ConnectionError, TimeoutError, InterruptedError: the store stayed away through all tries.
         """
         inside = box.clipped(self.box)
         if inside.is_empty:

@@ -123,7 +123,7 @@ def lost(present: Bool, before: Bool, after: Bool) -> Bool:
 
     Args:
         present: cells with tissue in slices of the gap, with one more cell on each side in the plane.
-        before, after: of the slices around the gap (1, y, x); likewise.
+        before, after: the same of the slices around the gap, (1, y, x).
     """
     return np.asarray(binary_dilation(~present & before & after, _SQUARE)[:, 1:-1, 1:-1])
 

@@ -69,7 +69,7 @@ class BridgeStage(BlockStage):
 def bridged_pairs(stage: BridgeStage, counts: Counts, overlap: float) -> Iterator[Pairs]:
     """The provisional ids to join, from the stored tables of a finished stage.
 
-    One layer of blocks after the other, and of that only the overlaps and the sections beside them: memory does not
+    One layer of blocks after the other, each with only its overlaps and the sections beside them: memory does not
     grow with the volume's depth.
 
     Args:

@@ -171,7 +171,7 @@ def outlined(image: Rgb, labels: NDArray[Any], colours: dict[int, str], fill_by:
 
 
 def inner_rim(labels: NDArray[Any]) -> NDArray[np.bool_]:
-    """The labelled pixels (y, x) of which a neighbour up, down, left or right is another label or background."""
+    """The labelled pixels (y, x) whose neighbour up, down, left or right is another label or background."""
     around = np.pad(labels, 1, mode="edge")
     inner = np.ones(labels.shape, bool)
     for moved in (around[:-2, 1:-1], around[2:, 1:-1], around[1:-1, :-2], around[1:-1, 2:]):

@@ -76,7 +76,7 @@ def weighted_bce(logits: Tensor, target: Tensor, fraction_clip: Clip = (0.05, 0.
 def dice_loss(logits: Tensor, target: Tensor) -> Tensor:
     """Sum over the channels of the mean over the samples of 1 - (2 sum(p t) + 1) / (sum(p) + sum(t) + 1).
 
-    The 1 makes an empty target of which nothing is predicted a perfect one (Milletari et al. 2016, with first powers).
+    The 1 makes an empty target perfect where nothing is predicted (Milletari et al. 2016, with first powers).
 
     Args:
         logits: (N, C, D, H, W), before the sigmoid; p is their sigmoid.
