@@ -75,7 +75,7 @@ def test_a_circle_inside_functions_is_found_and_a_chain_is_none(tmp_path: Path) 
         pipeline__left__c="def f() -> None:\n    from pipeline.left.a import x",
         pipeline__left__d="from pipeline.left.a import x",
     )
-    assert found.circles == [["pipeline.left.a", "pipeline.left.b", "pipeline.left.c"]]
+    assert found.circles == [("pipeline.left.a", "pipeline.left.b", "pipeline.left.c")]
     assert found.inner_project_imports == ["pipeline.left.b:2", "pipeline.left.c:2"]
 
 

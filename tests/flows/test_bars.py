@@ -11,7 +11,7 @@ import time
 import pytest
 
 from flows.terminal.bars import Bars
-from flows.terminal.progress import Pace
+from flows.terminal.pace import Pace
 from pipeline.engine.step import Step
 from pipeline.grid import BlockGrid
 

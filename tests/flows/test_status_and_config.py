@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 from flows.cli import app
 from flows.commands.config import CONFIGS, Whose, defaults_of, section_of, yaml_lines
 from flows.terminal.bars import Bars
-from flows.terminal.progress import Pace, terminal_watcher
+from flows.terminal.pace import Pace
+from flows.terminal.progress import terminal_watcher
 from pipeline.engine.directory import RunDirectory
 from pipeline.engine.ledger import Ledger
 from pipeline.engine.stage import BlockResult
