@@ -1,8 +1,8 @@
 """Arrays that a run has written, read by somebody else: an array with a block missing must not pass for a whole one.
 
-A missing chunk reads as zeros, so nothing in the array itself tells. The ledger of the stage that writes it does; it is
-only read here, because a run may be going on there. Which stage that is the array states in its attributes, under the
-name that it was made with. Of arrays of earlier versions, and of those under another name, place and name tell.
+A missing chunk reads as zeros, so nothing in the array itself tells. The ledger of the stage that writes the array does;
+it is only read here, because a run may be going on there. The array's attributes name its stage. An array of an earlier
+version, or a renamed array, does not; then its folder and its name decide the stage.
 """
 
 from __future__ import annotations

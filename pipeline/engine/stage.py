@@ -132,7 +132,7 @@ def run_block(stage: Stage, number: int) -> BlockResult:
     """
     try:
         return stage(stage.grid[number])
-    except Exception as error:  # noqa: BLE001  the project's only one: a failed block is recorded, whatever broke
+    except Exception as error:  # noqa: BLE001  a failed block is recorded, whatever broke
         return failed(number, _one_line(error), unreadable_in(error))
 
 

@@ -19,9 +19,10 @@ Check = Callable[[], list[str]]
 class Step:
     """What a person sees as one stage: block stages in order, then a global function that writes one table.
 
-    ``planned`` gives further stages that only the results of earlier steps decide: none before those are there, then
-    always the same. ``finish`` must be quick to call again once its ``tables`` are there. ``arrays`` are those that
-    its stages write. ``check`` says what verification finds wrong in what the step has made, once all blocks are done.
+    ``planned`` gives further stages, which results of earlier steps decide: none before those results are there,
+    afterwards always the same. ``finish`` must be quick to call again once its ``tables`` are there. ``arrays`` are
+    those that its stages write. ``check`` says what verification finds wrong in what the step has made, once all
+    blocks are done.
     """
 
     name: str
@@ -57,8 +58,8 @@ def run_step(
 ) -> None:
     """Run what is missing of a step; calling it again resumes.
 
-    Where blocks are missing although later results are there (somebody deleted a ledger, because something was
-    damaged), those were made of what is made again now: they are discarded first.
+    Where blocks are missing although later results are there, somebody deleted a ledger because something was damaged.
+    The later results were made from the old blocks, so the later results are discarded first.
 
     Args:
         directory: of the run.
@@ -72,7 +73,7 @@ def run_step(
         RunCancelled: ``progress`` asked to stop.
     """
     stages = step.all_stages()
-    begun, is_complete = _standing(directory, stages)
+    begun, is_complete = _begun_and_complete(directory, stages)
     if earlier is not None and not is_complete:
         _discard_later(directory, earlier, step, begun)
     step.prepare()
@@ -84,8 +85,8 @@ def run_step(
     step.finish()
 
 
-def _standing(directory: RunDirectory, stages: Sequence[Stage]) -> tuple[list[Stage], bool]:
-    """The stages with done blocks, up to the first that is not complete; and whether there is no such."""
+def _begun_and_complete(directory: RunDirectory, stages: Sequence[Stage]) -> tuple[list[Stage], bool]:
+    """The stages with done blocks, up to the first incomplete one; and whether every stage is complete."""
     begun: list[Stage] = []
     for stage in stages:
         if not directory.ledger(stage.name).exists():

@@ -101,7 +101,7 @@ def write_supermerge(table: Path, levels: Sequence[SuperMergeStage], count: int,
 
 
 def _unions(levels: Sequence[SuperMergeStage]) -> Iterator[Union]:
-    """Every super-block's, in the order in which ids are handed down."""
+    """The union of every super-block, coarsest level first: the order in which ids are handed down."""
     return (level.unions.read(block.number) for level in reversed(levels) for block in level.grid)
 
 
@@ -144,7 +144,7 @@ class Fragments:
         return zip(self.ids(), rows, strict=True)
 
     def ids(self) -> Iterator[Ids]:
-        """Those ids alone."""
+        """The provisional ids of each block that holds any fragment, in the order of blocks."""
         return map(self.found.look_up(), map(int, np.flatnonzero(self.counts)))
 
     def highest(self) -> int:

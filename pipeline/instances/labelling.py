@@ -42,7 +42,7 @@ class Labelling:
 
     @property
     def grows(self) -> bool:
-        """Whether labels change after the merge; then their rows are made again, and only then inside a tissue mask."""
+        """Whether labels or their rows are made again after the merge: by growth, hole filling or a tissue mask."""
         return self.settings.grow != "none" or all(self.settings.fill_holes) or self.tissue is not None
 
     @property

@@ -24,8 +24,8 @@ from pipeline.store.volume import Volume, open_volume, required_voxel_size
 class Plan:
     """All that a run needs, resolved. ``members`` are averaged in their order; the first one leads.
 
-    ``denoising`` comes before them, None where it is off. ``warnings`` are those that more than one part gives rise
-    to. All addresses are absolute.
+    ``denoising`` runs before the members; None where it is off. ``warnings`` are those that no part can give alone.
+    All addresses are absolute.
     """
 
     config: RunConfig

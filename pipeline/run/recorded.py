@@ -28,7 +28,7 @@ def absolute_address(address: str) -> str:
 
 
 def absolute_model(model: str) -> str:
-    """The same of a model: a shipped name stays."""
+    """The absolute path of a model's file; the name of a shipped model stays."""
     return str(Path(model).absolute()) if model.endswith(".json") else model
 
 

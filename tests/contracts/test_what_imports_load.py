@@ -19,6 +19,13 @@ def test_an_import_of_the_library_loads_no_framework(module: str) -> None:
     assert found.stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize("module", ["pipeline.run.jobs", "flows.cli"])
+def test_a_driver_that_plans_and_asks_loads_no_torch(module: str) -> None:
+    script = f"import sys, {module}; print([name for name in ('torch', 'prefect') if name in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
 @pytest.mark.parametrize("module", ["pipeline.training.task", "pipeline.training.segmentation.train", "flows.training"])
 def test_tensorboard_is_loaded_only_when_its_events_are_written(module: str) -> None:
     script = f"import sys, {module}; print([name for name in sys.modules if 'tensorboard' in name.split('.')])"
