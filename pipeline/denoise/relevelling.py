@@ -18,7 +18,7 @@ RELEVEL_VERSION = 1  # of what is done to grey levels, for the fingerprint of th
 
 @dataclass(frozen=True)
 class Relevelling:
-    """The damaged cells that get the grey levels of their neighbours: those with a bit of ``kinds``, none of ``not_of``.
+    """Damaged cells that get the grey levels of their neighbours: those with a bit of ``kinds``, none of ``not_of``.
 
     ``mean`` are the grey levels of the cells, ``slices`` the table that evens them out where the image is evened out.
     The same for every block: it reads its own surroundings.

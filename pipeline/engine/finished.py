@@ -1,8 +1,8 @@
 """Arrays that a run has written, read by somebody else: an array with a block missing must not pass for a whole one.
 
-A missing chunk reads as zeros, so nothing in the array itself tells. The ledger of the stage that writes the array does;
-it is only read here, because a run may be going on there. The array's attributes name its stage. An array of an earlier
-version, or a renamed array, does not; then its folder and its name decide the stage.
+A missing chunk reads as zeros, so nothing in the array itself tells. The ledger of the stage that writes the array
+does; it is only read here, because a run may be going on there. The array's attributes name its stage. An array of an
+earlier version, or a renamed array, does not; then its folder and its name decide the stage.
 """
 
 from __future__ import annotations
