@@ -29,7 +29,7 @@ def table(
     ] = None,
     sort: Annotated[str | None, typer.Option(help="Sort by this column; -COLUMN for the largest first.")] = None,
     limit: Annotated[
-        int, typer.Option(min=0, help="At most this many rows; 0 for all (sorted, all of them are held in memory).")
+        int, typer.Option(min=0, help="At most this many rows; 0 for all (with --json and --csv as a stream).")
     ] = 20,
     columns: Annotated[str | None, typer.Option(help="Columns to show, separated by commas; all if not given.")] = None,
     as_json: Json = False,

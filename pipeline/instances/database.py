@@ -7,11 +7,13 @@ Parquet reader and the JSON functions are built in.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 
 THREADS = 2
 MEMORY = "512MB"  # of DuckDB's own; a sort of more than that goes to the temporary folder
@@ -21,6 +23,7 @@ CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "allow_community_extensions": False,
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
+    "python_enable_replacements": False,  # a name in a question is no variable of Python
 }
 
 
@@ -45,6 +48,24 @@ def locked_database(
         yield database
     finally:
         database.close()
+
+
+def answer(
+    database: duckdb.DuckDBPyConnection, question: str, files: Sequence[str], batch: int
+) -> pa.RecordBatchReader:
+    """The rows of a question, as a stream of batches of so many rows; ``?`` in it stands for the files.
+
+    The main thread only waits: by itself DuckDB looks for Ctrl-C when a sort is over.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(
+            lambda: database.sql(question, params=[[escape(file) for file in files]]).to_arrow_reader(batch)
+        )
+        try:
+            return asked.result()
+        except KeyboardInterrupt:
+            database.interrupt()
+            raise
 
 
 def quoted(name: str) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from glob import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,7 +16,7 @@ import pyarrow.dataset as ds
 
 from pipeline.errors import BadInput
 from pipeline.instances.conditions import column_of, condition
-from pipeline.instances.database import MEMORY, locked_database, quoted
+from pipeline.instances.database import MEMORY, answer, locked_database, quoted
 
 BATCH = 2**15  # rows handed over at a time
 # A folder named sample=3 above the run is no column. The smallest and largest values in a file say nothing of NaN.
@@ -101,7 +100,7 @@ class InstanceTable:
     def _batches(self, query: str, where: str | None, spill: Path | None) -> Iterator[pa.RecordBatch]:
         try:
             with locked_database(self.files, spill) as database:
-                yield from database.sql(query, params=[[escape(file) for file in self.files]]).to_arrow_reader(BATCH)
+                yield from answer(database, query, self.files, BATCH)
         except duckdb.OutOfMemoryException as error:
             raise BadInput(str(self.path), f"must be answered in {MEMORY} of memory", _line(error), SMALLER) from None
         except duckdb.DataError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import csv
 import io
 import json
@@ -9,6 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -202,6 +204,22 @@ def test_a_sort_of_more_than_the_memory_goes_through_the_temporary_folder(
     assert seen > 2**20
     assert sorted(path.name for path in tmp_path.iterdir()) == ["instances.parquet", "spill"]
     assert not list(temporary.iterdir())
+
+
+def test_an_interrupt_ends_a_question_that_is_not_answered_yet() -> None:
+    ended = threading.Event()
+
+    class Slow:
+        def sql(self, question: str, params: Any) -> Any:
+            threading.Timer(0.2, _thread.interrupt_main).start()
+            assert ended.wait(60)
+            raise duckdb.InterruptException("interrupted")
+
+        def interrupt(self) -> None:
+            ended.set()
+
+    with pytest.raises(KeyboardInterrupt):
+        database.answer(Slow(), "SELECT 1", [], 1)  # type: ignore[arg-type]
 
 
 def test_too_little_memory_is_one_error_and_not_a_torn_table(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
