@@ -8,7 +8,6 @@ from typing import Any
 import typer
 
 from flows.commands.options import show
-from flows.drive import run_bare
 from flows.terminal.progress import terminal_watcher
 from pipeline.engine.directory import RunDirectory
 from pipeline.engine.manifest import recorded
@@ -24,6 +23,8 @@ def execute(
     job: Job, settings: RunConfig | InstancesConfig, flow_name: str, no_prefect: bool, as_json: bool
 ) -> dict[str, Any] | None:
     """Run a job, with Prefect unless told otherwise, and print where to look."""
+    from flows.drive import run_bare  # it loads Dask, which looking at a run needs not
+
     for warning in job.warnings:
         typer.echo(f"warning: {warning}", err=True)
     if no_prefect or is_finished(job.directory):

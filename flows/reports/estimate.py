@@ -20,7 +20,6 @@ from pipeline.model.spec import spec_path
 from pipeline.predict.tta import variants
 from pipeline.run.job import Job
 from pipeline.run.plan import Plan
-from workers.cluster import worker_count
 
 # Bytes on disk a voxel, measured on FIB-SEM at 5 nm and on the phantom at 10 nm: maps 0.3 to 0.5, labels 0.02 to 0.03.
 MAP_BYTES = 0.5
@@ -46,7 +45,7 @@ def estimate(plan: Plan, job: Job, measure: bool = True) -> dict[str, Any]:
     op = plan.op
     computed, read = _work(plan)
     patches = len(op.lattice)
-    workers = worker_count(plan.config.cluster)
+    workers = _workers(plan)
     views = len(variants(op.tta))
     calls = [_seconds_a_call(plan, member) for member in plan.members] if measure else None
     seconds = None if calls is None else views * sum(calls)
@@ -81,6 +80,12 @@ def estimate(plan: Plan, job: Job, measure: bool = True) -> dict[str, Any]:
         "seconds": None if seconds is None else computed * seconds / workers + 2e-8 * plan.source.box.size,
         "warnings": list(job.warnings),
     }
+
+
+def _workers(plan: Plan) -> int:
+    from workers.cluster import worker_count  # it loads Dask
+
+    return worker_count(plan.config.cluster)
 
 
 def estimate_lines(facts: dict[str, Any]) -> list[str]:

@@ -20,8 +20,9 @@ def test_an_import_of_the_library_loads_no_framework(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", ["pipeline.run.jobs", "flows.cli"])
-def test_a_driver_that_plans_and_asks_loads_no_torch(module: str) -> None:
-    script = f"import sys, {module}; print([name for name in ('torch', 'prefect') if name in sys.modules])"
+def test_a_driver_that_plans_and_asks_loads_neither_torch_nor_dask(module: str) -> None:
+    heavy = ("torch", "prefect", "distributed")
+    script = f"import sys, {module}; print([name for name in {heavy} if name in sys.modules])"
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
 
