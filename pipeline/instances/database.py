@@ -57,12 +57,13 @@ def answer(
 
     The main thread only waits: by itself DuckDB looks for Ctrl-C when a sort is over.
     """
+
+    def asked() -> pa.RecordBatchReader:
+        return database.sql(question, params=[[escape(file) for file in files]]).to_arrow_reader(batch)
+
     with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(
-            lambda: database.sql(question, params=[[escape(file) for file in files]]).to_arrow_reader(batch)
-        )
         try:
-            return asked.result()
+            return pool.submit(asked).result()
         except KeyboardInterrupt:
             database.interrupt()
             raise

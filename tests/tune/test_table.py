@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import _thread
 import csv
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -211,15 +211,19 @@ def test_an_interrupt_ends_a_question_that_is_not_answered_yet() -> None:
 
     class Slow:
         def sql(self, question: str, params: Any) -> Any:
-            threading.Timer(0.2, _thread.interrupt_main).start()
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
             assert ended.wait(60)
             raise duckdb.InterruptException("interrupted")
 
         def interrupt(self) -> None:
             ended.set()
 
-    with pytest.raises(KeyboardInterrupt):
-        database.answer(Slow(), "SELECT 1", [], 1)  # type: ignore[arg-type]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            database.answer(Slow(), "SELECT 1", [], 1)  # type: ignore[arg-type]
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_too_little_memory_is_one_error_and_not_a_torn_table(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
