@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from pipeline.arrays import Kind
-from pipeline.engine.step import Check, Step
+from pipeline.engine.step import Step
 from pipeline.store.volume import Volume
 
 
@@ -24,7 +24,7 @@ class Part:
     """One method's share in a run. A run is the sum of its parts, in order.
 
     Attributes:
-        steps: in order.
+        steps: in order; each brings the check that verification asks of it.
         layers: what can be exported, by the name of the layer.
         facts: what ``run.json`` and ``report.json`` say of the part.
         identities: what tells that the part's inputs (weights, masks) are still the same; compared on resume.
@@ -36,11 +36,6 @@ class Part:
     facts: Mapping[str, Any] = field(default_factory=dict)
     identities: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
-
-    @property
-    def checks(self) -> tuple[Check, ...]:
-        """What verification asks of the part, step by step."""
-        return tuple(step.check for step in self.steps)
 
 
 def together(parts: Iterable[Part]) -> Part:
