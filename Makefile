@@ -24,8 +24,9 @@ types: $(READY)
 imports: $(READY)
 	$(BIN)/lint-imports --no-cache
 
+# Two processes: much of a test is waiting for a server or a worker. A file's tests stay in one of them.
 tests: $(READY) browser
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 15 $(PYTEST_ARGS)
 
 # Tests marked `browser` drive a real headless Chromium, from Debian's packages; without root they skip and say so.
 browser:

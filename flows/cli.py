@@ -3,27 +3,48 @@
 from __future__ import annotations
 
 import sys
+from typing import ClassVar
 
 import typer
 
-from flows.commands import config, data, evaluate, model, run, status, table, train, tune, view
+from flows.commands.on_call import CommandsOnCall
 from pipeline import __version__
 from pipeline.errors import RunCancelled, TeramitoError
 
 EXIT_CANCELLED = 130
 
+
+class Commands(CommandsOnCall):
+    """Every command, and the function or group of ``flows.commands`` that it is."""
+
+    places: ClassVar = {
+        "plan": "run.plan",
+        "run": "run.run",
+        "verify": "run.verify_run",
+        "instances": "run.instances_command",
+        "status": "status.status",
+        "config": "config.config",
+        "demo": "data.demo",
+        "phantom": "data.phantom",
+        "convert": "data.convert_command",
+        "evaluate": "evaluate.evaluate_command",
+        "table": "table.table",
+        "tune": "tune.tune",
+        "train": "train.train_command",
+        "curves": "train.curves_command",
+        "view": "view.view_command",
+        "model": "model.APP",
+    }
+
+
 app = typer.Typer(
     name="teramito",
+    cls=Commands,
     help="From a teravoxel electron-microscopy volume to mitochondria instances in Neuroglancer.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-_GROUPS = (run, status, config, data, evaluate, table, tune, train, view)
-for group in _GROUPS:
-    for name, command in group.COMMANDS.items():
-        app.command(name)(command)
-app.add_typer(model.APP, name="model")
 
 
 @app.callback(invoke_without_command=True)

@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from flows.commands.options import Command, Json
+from flows.commands.options import Json
 from pipeline.evaluation.config import EvaluateConfig
 from pipeline.run.config import InstancesConfig, RunConfig
 
@@ -110,6 +110,3 @@ def _plain(value: Any) -> Any:
 def _as_yaml(value: Any) -> str:
     text = yaml.safe_dump(value, default_flow_style=True, width=10_000).strip()
     return text.removesuffix("...").strip()
-
-
-COMMANDS: dict[str, Command] = {"config": config}

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from flows.commands.evaluate import score_lines
-from flows.commands.options import Command, NoPrefect, VoxelSizeOption, shape, voxel_size
+from flows.commands.options import NoPrefect, VoxelSizeOption, shape, voxel_size
 from flows.commands.runs import execute
 from pipeline.engine.finished import open_complete
 from pipeline.evaluation.blockwise import evaluate
@@ -94,10 +94,3 @@ def _counter(what: str) -> Callable[[int, int], None]:
             typer.echo(f"{what}: {done} of {total} blocks", err=True)
 
     return report
-
-
-COMMANDS: dict[str, Command] = {
-    "demo": demo,
-    "phantom": phantom,
-    "convert": convert_command,
-}

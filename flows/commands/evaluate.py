@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import typer
 
 from flows.commands.options import (
-    Command,
     ConfigFile,
     Json,
     SettingsOption,
@@ -207,6 +206,3 @@ def _limits(text: str | None) -> tuple[float, float] | None:
             f"--size-limits {text}", "it must be two numbers of voxels A,B", nearest="For example 5e3,1.5e4."
         ) from None
     return small, medium
-
-
-COMMANDS: dict[str, Command] = {"evaluate": evaluate_command}

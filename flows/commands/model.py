@@ -1,4 +1,4 @@
-"""model list, model show, model import: what networks there are, and the authors' checkpoints as one of them."""
+"""Trained networks: list the shipped ones, show one, import a published checkpoint."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from flows.commands.options import Json, VoxelSizeOption, show, voxel_size
 from pipeline.errors import BadInput
 from pipeline.model.spec import ModelSpec, load_spec, shipped_names, spec_path
 
-APP = typer.Typer(
-    help="Trained networks: list the shipped ones, show one, import a published checkpoint.", no_args_is_help=True
-)
+APP = typer.Typer(help=__doc__, no_args_is_help=True)
 
 
 @APP.command("list")

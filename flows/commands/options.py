@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -77,4 +77,3 @@ def _bad(option: str, given: str, rule: str) -> BadInput:
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file with any of the settings.")]
 NoPrefect = Annotated[bool, typer.Option("--no-prefect", help="Run without a Prefect server.")]
-Command = Callable[..., None]

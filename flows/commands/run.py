@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from flows.commands.options import (
-    Command,
     ConfigFile,
     Json,
     NoPrefect,
@@ -125,11 +124,3 @@ def _run_config(
 ) -> RunConfig:
     given = {"input": input_url, "output": output, "model": model or None, "voxel_size_nm": voxel_size(size)}
     return parse_config(config_values(file, given, settings))
-
-
-COMMANDS: dict[str, Command] = {
-    "plan": plan,
-    "run": run,
-    "verify": verify_run,
-    "instances": instances_command,
-}

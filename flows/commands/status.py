@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.commands.options import Command, Json, show
+from flows.commands.options import Json, show
 from flows.commands.runs import existing_run, rebuilt_job
 from flows.terminal.status import status_facts, status_lines
 from pipeline.engine.directory import RunDirectory
@@ -110,6 +110,3 @@ def _watch_as_text(run: _Watched, blocks: bool, as_json: bool, seconds: float) -
                 shown = facts
             if not complete:
                 time.sleep(seconds)
-
-
-COMMANDS: dict[str, Command] = {"status": status}

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.commands.options import Command, Json
+from flows.commands.options import Json
 from flows.commands.runs import instances_run
 from pipeline.engine.directory import RunDirectory
 from pipeline.errors import BadInput
@@ -100,6 +100,3 @@ def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-COMMANDS: dict[str, Command] = {"table": table}

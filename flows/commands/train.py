@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.options import Command, Json, NoPrefect, show
+from flows.commands.options import Json, NoPrefect, show
 from pipeline.errors import BadInput
 
 
@@ -55,6 +55,3 @@ def curves_command(
     if not written:
         raise BadInput(str(output), "drawing needs matplotlib or tensorboard", "neither is installed", "Install them.")
     typer.echo("\n".join(map(str, written)))
-
-
-COMMANDS: dict[str, Command] = {"train": train_command, "curves": curves_command}

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from flows.commands.options import Command, Json, show
+from flows.commands.options import Json, show
 from flows.commands.runs import instances_run
 from pipeline.errors import BadInput
 from pipeline.evaluation.labelled_part import labelled, maps_of, present_settings, require_objects
@@ -133,6 +133,3 @@ def _progress() -> Callable[[int, Candidate], None]:
             typer.echo(f"tune: {tried} settings tried, the best so far: {scores}", err=True)
 
     return report
-
-
-COMMANDS: dict[str, Command] = {"tune": tune}

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.commands.options import Command
 from flows.commands.runs import existing_run
 from pipeline.run.verify import is_finished
 
@@ -51,6 +50,3 @@ def _lines(shown: Shown) -> list[str]:
         f"open {shown.page}",
         "Ctrl-C ends it",
     ]
-
-
-COMMANDS: dict[str, Command] = {"view": view_command}

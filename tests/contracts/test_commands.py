@@ -33,7 +33,7 @@ def commands_of(group: Any, before: tuple[str, ...] = ()) -> dict[str, Any]:
     """Every command by its words, also those of groups in the group."""
     found = {}
     for name, command in group.commands.items():
-        words = (*before, name)
+        words, command = (*before, name), command.loaded() if hasattr(command, "loaded") else command
         found |= commands_of(command, words) if hasattr(command, "commands") else {" ".join(words): command}
     return found
 
@@ -55,6 +55,18 @@ def test_help_of_a_command_has_an_example_that_parses(name: str) -> None:
     program, *given = shlex.split(example)
     assert (program, given[: len(words)]) == ("teramito", words)
     command.make_context(words[-1], given[len(words) :], resilient_parsing=False)
+
+
+@pytest.mark.parametrize("name", sorted(name for name in COMMANDS if " " not in name))
+def test_the_list_of_commands_has_the_first_words_of_each(name: str) -> None:
+    shown = " ".join(CliRunner().invoke(app, ["--help"], env={"COLUMNS": "400"}).output.split())
+    assert f"{name} {' '.join(COMMANDS[name].help.split(chr(10) * 2)[0].split())}"[:100] in shown
+
+
+def test_a_command_that_is_none_is_named() -> None:
+    refused = CliRunner().invoke(app, ["runn"])
+    assert refused.exit_code == 2
+    assert "runn" in refused.output and "'run'" in refused.output
 
 
 def test_the_version_is_printed() -> None:

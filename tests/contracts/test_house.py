@@ -38,7 +38,6 @@ UNTYPED = {"local_convolution_triton:_weighted_sum", "local_convolution_triton:_
 
 # Names that modules share because they mean the same thing there.
 ONE_CONCEPT = {
-    "COMMANDS": "the commands that a module adds to the command line",
     "TERMINAL": "what draws a flow's progress, where the flow was started from a terminal",
     "Config": "the configuration of either training, as a type variable",
     "Decoder": "of one network each",

@@ -23,6 +23,8 @@ from unittest.mock import patch
 import numpy as np
 import tifffile
 
+from flows.cli import Commands
+
 BUSY = 503  # Prefect's answer while its SQLite file is locked; its own clients ask again
 SIZE = ("--voxel-size-nm", "10,10,10")
 # Small blocks in one thread: something to interrupt.
@@ -95,7 +97,8 @@ class Command:
         # Forked from a process that has imported the command: to import it takes longer than most tests. One thread
         # of torch is decided there; two wait for each other where the cores are busy.
         forking = multiprocessing.get_context("forkserver")
-        forking.set_forkserver_preload(["flows.cli"])
+        modules = {place.split(".")[0] for place in Commands.places.values()}
+        forking.set_forkserver_preload([f"flows.commands.{module}" for module in sorted(modules)])
         self._process = forking.Process(target=_command, args=(arguments, environment, pipes))
         with patch.dict(os.environ, OMP_NUM_THREADS="1"):
             self._process.start()
