@@ -52,5 +52,6 @@ def instances_job(config: InstancesConfig) -> Job:
     given = Part(
         facts={"semantic": config.semantic, "boundary": config.boundary},
         identities={"maps": [identity(maps.semantic), identity(maps.boundary)]},
+        warnings=tuple(dict.fromkeys((*maps.semantic.notes, *maps.boundary.notes))),
     )
     return sum_of(frame, plan.config, given, instances_part(frame, plan.instances, plan.tissue, maps))

@@ -77,5 +77,5 @@ def make_plan(config: RunConfig) -> Plan:
         instances=instance_plan(config.instances, size, specs[0]),
         denoising=None if denoising is None else replace(denoising, settings=found.denoise),
         tissue=tissue_mask(config, source),
-        warnings=tuple(threshold_warnings(config.instances, size, specs)),
+        warnings=(*source.notes, *threshold_warnings(config.instances, size, specs)),
     )

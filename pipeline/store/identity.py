@@ -58,7 +58,7 @@ def _files(path: Path, without: Path | None) -> Iterator[tuple[Path, os.stat_res
 
 def identity(volume: Volume) -> dict[str, Any]:
     """What tells that an input is still the same: shape, dtype, geometry and, for local files, size and time."""
-    facts = {key: value for key, value in asdict(volume).items() if key not in ("url", "path", "chunks")}
+    facts = {key: value for key, value in asdict(volume).items() if key not in ("url", "path", "chunks", "notes")}
     return json.loads(json.dumps({**facts, "file": _file_state(volume)}))  # type: ignore[no-any-return]
 
 

@@ -9,7 +9,7 @@ import struct
 import time
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TypeVar
 
@@ -37,6 +37,7 @@ class Volume:
 
     ``shape`` and ``origin`` are voxels: a cropped volume is the box ``origin .. origin + shape`` of the stored array.
     ``voxel_size_nm`` is None where neither file nor user stated it; ``offset_nm`` is the position of voxel (0, 0, 0).
+    ``notes`` are for the user (see ``Description``): they tell nothing of which volume it is.
     """
 
     url: str
@@ -48,6 +49,7 @@ class Volume:
     voxel_size_nm: FloatVec3 | None = None
     offset_nm: FloatVec3 = (0.0, 0.0, 0.0)
     origin: Vec3 = ORIGIN
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         for name in ("shape", "chunks", "origin"):  # plain tuples are taken too: they have no arithmetic
@@ -139,6 +141,7 @@ def open_volume(address: str, voxel_size_nm: FloatVec3 | None = None) -> Volume:
         chunks=description.chunks,
         voxel_size_nm=_voxel_size(address, description.voxel_size_nm, voxel_size_nm),
         offset_nm=description.offset_nm or (0.0, 0.0, 0.0),
+        notes=description.notes,
     )
     _require_extent(address, volume)
     return volume if parsed.crop is None else _cropped(address, volume, parsed.crop)

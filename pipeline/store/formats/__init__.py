@@ -26,6 +26,8 @@ class Description:
 
     ``shape`` is the true extent in voxels (``stored_shape`` may be larger, rounded up to whole blocks), ``chunks`` the
     cheapest unit to read, ``voxel_size_nm`` and ``offset_nm`` are nanometres, None where the file does not state them.
+    ``notes`` are sentences for the user on what was done to read the array as it is meant (inverted, axes in another
+    order) or on what looks odd about it (a gap in slice numbers); they are said before any work, and in the report.
     """
 
     shape: Vec3
@@ -33,6 +35,7 @@ class Description:
     chunks: Vec3
     voxel_size_nm: FloatVec3 | None = None
     offset_nm: FloatVec3 | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Handle(Protocol):
