@@ -71,7 +71,8 @@ def test_anything_else_is_refused_by_its_shape_and_names(shape: tuple[int, ...],
     ("unit", "expected"),
     [
         ("nm", 1), ("NM", 1), ("nanometers", 1), ("µm", 1e3), ("μm", 1e3), ("\\u00B5m", 1e3), ("um", 1e3),
-        ("microns", 1e3), ("micrometre", 1e3), ("Å", 0.1), ("\u212b", 0.1), ("angstroms", 0.1), ("m", 1e9), ("inch", 2.54e7),
+        ("microns", 1e3), ("micrometre", 1e3), ("Å", 0.1), ("\u212b", 0.1), ("angstroms", 0.1),
+        ("m", 1e9), ("inch", 2.54e7),
         ("pm", 1e-3), ("millimeter", 1e6), ("pixel", None), ("", None), (None, None), ("M", None), ("second", None),
     ],
 )  # fmt: skip

@@ -18,6 +18,8 @@ from pipeline.errors import BadInput
 _CROP = re.compile(r"^(?P<rest>.+)\[(?P<crop>[\d\s:,-]*)\]$")
 HDF5 = re.compile(r"^(?P<url>.+\.(?:h5|hdf5|hdf|he5))(?::(?P<path>.+))?$", re.IGNORECASE)
 TIFF_ENDINGS = (".tif", ".tiff", ".btf", ".tf8")
+# Formats of one file, told by the end of its name.
+FILE_ENDINGS = {"tiff": TIFF_ENDINGS}
 _SCHEMES = ("s3://", "gs://", "http://", "https://", "file://")
 
 Span = tuple[int | None, int | None]
@@ -73,9 +75,10 @@ def join(url: str, *parts: str) -> str:
 
 
 def _detect(url: str, text: str) -> str:
-    if url.lower().endswith(TIFF_ENDINGS):
-        _require(url, text)
-        return "tiff"
+    for name, endings in FILE_ENDINGS.items():
+        if url.lower().endswith(endings):
+            _require(url, text)
+            return name
     if exists(join(url, "info")):
         return "precomputed"
     if any(exists(join(url, name)) for name in ("zarr.json", ".zarray", ".zgroup")):
